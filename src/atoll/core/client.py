@@ -1,0 +1,73 @@
+"""What a client program sees: `k`. Its rows, its private state, its key, and nothing of anybody else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax import Array
+
+from atoll.core.errors import AtollError
+from atoll.core.model import Model
+from atoll.core.rows import Rows
+from atoll.core.work import Work
+
+_NO_STATE = object()
+
+
+class Client:
+    """The view of client `k` inside a program.
+
+    id: int32 scalar, the client's number. round: int32 scalar. key: this program's key for (seed, program, round, client).
+    common_key: the key from which the server draws its first model; so a client can begin with the same weights without being sent any.
+    n: number of train rows. model: the client's architecture. outputs: number of classes (or target columns).
+    train: its train rows; public: the shared public rows or None. Both offer fold, mean, draw, take (see Rows); k.fold is k.train.fold and so on.
+    state: the private value kept at the client between rounds.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: Array,
+        round: Array,
+        key: Array,
+        common_key: Array,
+        model: Model,
+        train: Rows,
+        public: Rows | None,
+        work: Work,
+        state: Any = _NO_STATE,
+    ):
+        self.id = id
+        self.round = round
+        self.key = key
+        self.common_key = common_key
+        self.model = model
+        self.outputs = model.outputs
+        self.train = train
+        self.public_rows = public
+        self.n = train.n
+        self.fold = train.fold
+        self.repeat = train.repeat
+        self.mean = train.mean
+        self.draw = train.draw
+        self._work = work
+        self._state = state
+
+    @property
+    def state(self) -> Any:
+        """The client's private state; programs marked @stateless and `join` have none."""
+        if self._state is _NO_STATE:
+            raise AtollError("This program has no private state to read: it is `join` itself, is marked @stateless, or its method defines no `join`.")
+        return self._state
+
+    @property
+    def public(self) -> Rows:
+        """The public rows that every client holds."""
+        if self.public_rows is None:
+            raise AtollError("This method needs public data, and the federation has none. Give some rows away with public=0.1 (command line: --public 0.1).")
+        return self.public_rows
+
+    def key_for(self, purpose: int) -> Array:
+        """A second, third, ... key where one program draws for several purposes."""
+        return jax.random.fold_in(self.key, (1 << 29) + purpose)

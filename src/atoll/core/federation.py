@@ -1,0 +1,198 @@
+"""The server's side of the border: `fed`, through which a method's server code reaches its clients, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jax import Array
+
+from atoll.core.errors import AtollError
+from atoll.core.fold import Fold, stack
+from atoll.core.keys import purpose_key
+from atoll.core.method import is_stateless, label
+from atoll.core.model import Model
+
+
+@dataclass(frozen=True)
+class Call:
+    """One ask, as an engine gets it."""
+
+    method: Any
+    program: Callable[..., Any]
+    name: str  # of the program; names its randomness
+    ids: np.ndarray  # int [cohort], in the order asked
+    shared: Any
+    each: list[Any] | Any | None  # per-client messages: a list, or one tree with a leading axis [cohort]
+    fold: Fold
+    round: int
+    budgets: np.ndarray  # float32 [cohort]
+    welcome: Any  # what a client joins from: share(server)
+
+
+@dataclass
+class Traffic:
+    """What one round cost, summed over its asks. Arrays are per client of the federation; an engine adds to them."""
+
+    down: np.ndarray  # int64 [clients], bytes
+    up: np.ndarray
+    flops: np.ndarray  # float64 [clients]
+    steps: np.ndarray  # int64 [clients]
+    asked: set[int] = field(default_factory=set)
+    answered: set[int] = field(default_factory=set)
+
+    @classmethod
+    def none(cls, clients: int) -> Traffic:
+        return cls(np.zeros(clients, np.int64), np.zeros(clients, np.int64), np.zeros(clients), np.zeros(clients, np.int64))
+
+
+class Engine(Protocol):
+    """Runs programs. `run` returns the folded reply and books traffic and work; see engine/."""
+
+    def run(self, call: Call, traffic: Traffic) -> Any: ...
+
+
+class Selector(Protocol):
+    """Chooses whom to ask in a round."""
+
+    def choose(self, fed: Fed) -> np.ndarray: ...
+
+
+class Conditions(Protocol):
+    """What goes wrong: who can't be reached this round, and which share of the work each client manages."""
+
+    def reachable(self, seed: int, round: int, ids: np.ndarray) -> np.ndarray: ...
+    def budgets(self, seed: int, round: int, ids: np.ndarray) -> np.ndarray: ...
+
+
+class Answer(NamedTuple):
+    """What came back from an ask: who answered, and the folded reply. The reply's fields are reached directly: `up.w`."""
+
+    ids: np.ndarray
+    reply: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.reply, name)
+
+
+class NobodyAnswered(Exception):  # noqa: N818 - an event of a round, not an error of the program
+    """Every client that was asked dropped out; the round is lost and the server keeps its state."""
+
+
+@dataclass
+class Facts:
+    """What a server may know of its federation: no rows."""
+
+    clients: int  # all, the unseen ones included
+    seen: int
+    models: tuple[Model, ...]  # the architectures in use
+    architecture: np.ndarray  # int [clients (+ 1 for the pool)], index into models
+    outputs: int
+    public: tuple[Array, Array] | None  # normalised public rows x, y
+    has_pool: bool
+
+
+class Fed:
+    """What server code may use. `n` counts the seen clients; their ids are 0..n-1."""
+
+    def __init__(self, method: Any, engine: Engine, facts: Facts, selector: Selector, conditions: Conditions | None, seed: int):
+        self.method = method
+        self.n = facts.seen
+        self.models = facts.models
+        self.architecture = facts.architecture
+        self.outputs = facts.outputs
+        self.seed = seed
+        self.round = 0
+        self.traffic = Traffic.none(facts.clients + 1)
+        self._engine, self._facts, self._selector, self._conditions = engine, facts, selector, conditions
+        self._welcome: Any = None
+        self._in_init = True
+
+    @property
+    def model(self) -> Model:
+        """The architecture of this federation; one that several architectures share has none (use fed.models)."""
+        if len(self.models) > 1 and not getattr(self.method, "many_architectures", False):
+            names = ", ".join(m.name for m in self.models)
+            raise AtollError(f"{label(self.method)} shares one model among all clients and can't run with several architectures ({names}). Give one --model.")
+        return self.models[0]
+
+    @property
+    def public(self) -> tuple[Array, Array]:
+        """The public rows (x, y) at the server."""
+        if self._facts.public is None:
+            raise AtollError(f"{label(self.method)} needs public data, and the federation has none. Give some rows away with public=0.1 (--public 0.1).")
+        return self._facts.public
+
+    @property
+    def pool(self) -> np.ndarray:
+        """A client that owns the train rows of all seen clients: only where one machine holds all data, for the Pooled baseline."""
+        if not self._facts.has_pool:
+            raise AtollError(f"{label(self.method)} wants all rows in one place, and here they lie at different sites. It is a baseline for simulation only.")
+        return np.array([self._facts.clients])
+
+    def key(self, purpose: str = "init") -> Array:
+        """A key for server-side randomness in this round."""
+        return purpose_key(self.seed, f"server {purpose}", self.round)
+
+    def sample(self) -> np.ndarray:
+        """The ids of this round's clients, chosen by the run's selector."""
+        return self._selector.choose(self)
+
+    def everyone(self) -> np.ndarray:
+        """The ids of all seen clients."""
+        return np.arange(self.n)
+
+    def ask(self, clients: Sequence[int] | np.ndarray, program: Callable[..., Any], shared: Any = None, *, each: Any = None, reduce: Fold = stack) -> Answer:
+        """Sends `shared` (and to each client its own part of `each`) to `clients`, runs `program` there and folds the replies.
+
+        each: a list with one message per client, or one tree of arrays with a leading axis [len(clients)].
+        Clients that can't be reached do not answer: `Answer.ids` says who did.
+        """
+        ids = np.asarray(clients, dtype=np.int64).reshape(-1)
+        self._check(ids, program, each)
+        budgets, keep = self._under_conditions(ids)
+        self.traffic.asked.update(ids.tolist())
+        if not keep.any():
+            raise NobodyAnswered
+        if each is not None and not keep.all():
+            each = [m for m, kept in zip(each, keep, strict=True) if kept] if isinstance(each, list) else jax.tree.map(lambda a: a[np.flatnonzero(keep)], each)
+        ids, budgets = ids[keep], budgets[keep]
+        call = Call(self.method, program, program.__name__, ids, shared, each, reduce, self.round, budgets, self._welcome)
+        reply = self._engine.run(call, self.traffic)
+        self.traffic.answered.update(ids.tolist())
+        return Answer(ids, reply)
+
+    def begin_round(self, round: int, welcome: Any) -> None:
+        """Called by the run before `method.round`: sets the round and what newcomers join from, and starts a new account of traffic."""
+        self.round = round
+        self._welcome = welcome
+        self._in_init = False
+        self.traffic = Traffic.none(self._facts.clients + 1)
+
+    def _check(self, ids: np.ndarray, program: Callable[..., Any], each: Any) -> None:
+        where = f"{label(self.method)}.{program.__name__}"
+        if len(ids) == 0:
+            raise AtollError(f"{where} was asked of no client.")
+        if len(set(ids.tolist())) != len(ids):
+            raise AtollError(f"{where} was asked twice of the same client in one ask: {ids.tolist()}.")
+        if self._in_init and hasattr(self.method, "join") and not is_stateless(program):
+            raise AtollError(f"{where} is asked in `init`, before clients have joined: mark it @stateless, or do this work in `join`.")
+        if isinstance(each, list) and len(each) != len(ids):
+            raise AtollError(f"{where}: each= has {len(each)} messages for {len(ids)} clients.")
+        if each is not None and not isinstance(each, list):
+            for path, leaf in jax.tree_util.tree_leaves_with_path(each):
+                if np.shape(leaf)[:1] != (len(ids),):
+                    at = jax.tree_util.keystr(path)
+                    raise AtollError(f"{where}: each={at} has shape {np.shape(leaf)}, and its first axis must count the {len(ids)} clients asked.")
+
+    def _under_conditions(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self._conditions is None:
+            return np.ones(len(ids), np.float32), np.ones(len(ids), bool)
+        keep = self._conditions.reachable(self.seed, self.round, ids)
+        budgets = self._conditions.budgets(self.seed, self.round, ids)
+        if not getattr(self.method, "partial_work", False):
+            keep = keep & (budgets >= 1)  # a method that has no use for partial work loses its stragglers, as FedAvg does
+        return budgets, keep

@@ -1,0 +1,201 @@
+"""Folds: how the server reduces replies to what it keeps.
+
+A *streamed* fold takes replies one at a time, so memory does not grow with the cohort; a fold that is not must see the single replies.
+A *linear* fold is a weighted sum and may run under secure aggregation. Folds are values: frozen, hashable, compared by content.
+
+A reply is a NamedTuple of arrays; where a fold weighs, the field `weight` says how much a reply counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from atoll.core.errors import AtollError
+
+
+class Fold(Protocol):
+    """What every fold offers. `start` gets a reply's shapes (or a reply); a fold that is not streamed only offers `finish`, of the stacked replies."""
+
+    streamed: ClassVar[bool]
+    linear: ClassVar[bool]
+
+    def start(self, reply: Any) -> Any: ...
+    def add(self, total: Any, reply: Any) -> Any: ...
+    def merge(self, left: Any, right: Any) -> Any: ...
+    def finish(self, total: Any) -> Any: ...
+
+
+def _zeros(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)
+
+
+def _toward(mean: Any, value: Any, share: Array) -> Any:
+    """A running mean moved by its new share. With a single reply (share 1) it is that reply, bit for bit."""
+    return jax.tree.map(lambda m, v: m + (share * (v - m)).astype(m.dtype), mean, value)
+
+
+def _share(weight: Array, total: Array) -> Array:
+    return jnp.where(total > 0, weight / jnp.where(total > 0, total, 1), 0)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Weighted mean of every field by `weight`, as a running mean; the result's `weight` is the sum of the weights."""
+
+    streamed: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
+
+    def start(self, reply: Any) -> Any:
+        _weight(reply, "mean")
+        return jax.tree.map(_float_zeros, reply)
+
+    def add(self, total: Any, reply: Any) -> Any:
+        return self.merge(total, reply)
+
+    def merge(self, left: Any, right: Any) -> Any:
+        weight = left.weight + right.weight
+        return _toward(left, right, _share(right.weight, weight))._replace(weight=weight)
+
+    def finish(self, total: Any) -> Any:
+        return total
+
+
+def _float_zeros(leaf: Any) -> Array:
+    return jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """All replies, stacked along a new first axis in the order in which the clients were asked."""
+
+    streamed: ClassVar[bool] = False
+    linear: ClassVar[bool] = False
+
+    def finish(self, total: Any) -> Any:
+        return total
+
+    def start(self, reply: Any) -> Any:
+        raise AtollError("This fold sees single replies; it has no running total.")
+
+    add = merge = start
+
+
+@dataclass(frozen=True)
+class GroupMean:
+    """Weighted mean within each of `groups` groups; the reply's integer field `group` says which. Fields get a first axis [groups].
+
+    The result's `weight` [groups] is the sum per group: 0 marks a group that nobody joined (its means are 0 and mean nothing).
+    """
+
+    groups: int
+    streamed: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
+
+    def start(self, reply: Any) -> Any:
+        _weight(reply, "group mean")
+        if not hasattr(reply, "group"):
+            raise AtollError(f"A group mean needs the reply's group: {type(reply).__name__} has the fields {', '.join(reply._fields)} but no `group`.")
+        return jax.tree.map(lambda leaf: jnp.zeros((self.groups, *leaf.shape), jnp.promote_types(leaf.dtype, jnp.float32)), reply._replace(group=jnp.zeros(())))
+
+    def add(self, total: Any, reply: Any) -> Any:
+        g = reply.group
+        reply = reply._replace(group=jnp.float32(0))
+        at = jax.tree.map(lambda leaf: leaf[g], total)
+        weight = at.weight + reply.weight
+        new = _toward(at, reply, _share(reply.weight, weight))._replace(weight=weight)
+        return jax.tree.map(lambda leaf, value: leaf.at[g].set(value), total, new)
+
+    def merge(self, left: Any, right: Any) -> Any:
+        weight = left.weight + right.weight
+        share = _share(right.weight, weight)  # [groups]
+        moved = jax.tree.map(lambda m, v: m + share.reshape((-1,) + (1,) * (m.ndim - 1)) * (v - m), left, right)
+        return moved._replace(weight=weight)
+
+    def finish(self, total: Any) -> Any:
+        return total
+
+
+@dataclass(frozen=True)
+class ElementMean:
+    """Unweighted mean of each element over the replies that own it. `place(reply) -> (value, owns)` puts a reply into the full shape.
+
+    The result is (mean, count); where count is 0 nobody owned the element. For models of different sizes with overlapping parts.
+    """
+
+    place: Callable[[Any], tuple[Any, Any]]
+    streamed: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
+
+    def start(self, reply: Any) -> Any:
+        return _zeros(jax.eval_shape(self.place, reply))
+
+    def add(self, total: Any, reply: Any) -> Any:
+        return self.merge(total, self._sums(reply))
+
+    def _sums(self, reply: Any) -> Any:
+        value, owns = self.place(reply)
+        return value, owns
+
+    def merge(self, left: Any, right: Any) -> Any:
+        count = jax.tree.map(jnp.add, left[1], right[1])
+        mean = jax.tree.map(lambda m, v, n, c: m + _share(n, c) * (v - m), left[0], right[0], right[1], count)
+        return mean, count
+
+    def finish(self, total: Any) -> Any:
+        return total
+
+
+@dataclass(frozen=True)
+class Median:
+    """Coordinate-wise median of the replies; `weight` is ignored and returned as the number of replies."""
+
+    streamed: ClassVar[bool] = False
+    linear: ClassVar[bool] = False
+    start = add = merge = Stack.start
+
+    def finish(self, total: Any) -> Any:
+        return _unweighted(total, lambda leaf: jnp.median(leaf, axis=0))
+
+
+@dataclass(frozen=True)
+class TrimmedMean:
+    """Coordinate-wise mean without the `share` smallest and the `share` largest values (Yin et al., ICML 2018); `weight` as in Median."""
+
+    share: float = 0.1
+    streamed: ClassVar[bool] = False
+    linear: ClassVar[bool] = False
+    start = add = merge = Stack.start
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 0.5:
+            raise AtollError(f"The trimmed mean cuts a share from both ends: 0 <= share < 0.5, not {self.share}.")
+
+    def finish(self, total: Any) -> Any:
+        def trim(leaf: Array) -> Array:
+            cut = int(self.share * leaf.shape[0])
+            return jnp.sort(leaf, axis=0)[cut : leaf.shape[0] - cut].mean(axis=0)
+
+        return _unweighted(total, trim)
+
+
+def _unweighted(stacked: Any, reduce: Callable[[Array], Array]) -> Any:
+    count = jax.tree.leaves(stacked)[0].shape[0]
+    result = jax.tree.map(lambda leaf: reduce(jnp.asarray(leaf)), stacked)
+    return result._replace(weight=jnp.float32(count)) if hasattr(result, "weight") else result
+
+
+def _weight(reply: Any, fold: str) -> None:
+    if not hasattr(reply, "weight"):
+        fields = ", ".join(getattr(reply, "_fields", ())) or type(reply).__name__
+        raise AtollError(f"A {fold} needs to know how much a reply counts: give the reply a field `weight` (it has: {fields}).")
+
+
+mean = Mean()
+stack = Stack()
+median = Median()

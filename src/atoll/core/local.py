@@ -1,0 +1,102 @@
+"""Local training that methods share: the losses of the tasks and mini-batch SGD with optional extra terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from tree_math import Vector
+
+from atoll.core.client import Client
+from atoll.core.rows import Batch
+
+Loss = Callable[[Client, Vector, Batch], tuple[Array, Vector]]  # -> (mean loss over real rows, w with the batch's buffers)
+
+
+def row_losses(task: str, out: Array, y: Array) -> Array:
+    """Loss of each row [batch]: cross-entropy for classification, its mean over positions for sequences, half the squared error for regression."""
+    if task == "regression":
+        return 0.5 * jnp.square(out.reshape(y.shape) - y)
+    loss = optax.softmax_cross_entropy_with_integer_labels(out, y)
+    return loss.mean(axis=-1) if task == "sequence" else loss
+
+
+def masked_mean(values: Array, mask: Array) -> Array:
+    """Mean of `values` [batch] over the rows whose mask is 1."""
+    return jnp.sum(values * mask) / jnp.sum(mask)
+
+
+def data_loss(k: Client, w: Vector, rows: Batch) -> tuple[Array, Vector]:
+    """The task's loss of model `w` on a batch, in training mode."""
+    out, w = k.model.train(w, rows.x, rows.mask)
+    return masked_mean(row_losses(k.model.task, out, rows.y), rows.mask), w
+
+
+def gradient(k: Client, w: Vector, rows: Batch, loss: Loss = data_loss) -> tuple[Vector, Vector]:
+    """(gradient of the loss in the parameters, w with the batch's buffers). The gradient of buffers is zero."""
+    return jax.grad(lambda v: loss(k, v, rows), has_aux=True)(w)
+
+
+def proximal(mu: Any, w: Vector, anchor: Vector, model: Any) -> Array:
+    """mu/2 ||w - anchor||^2 over the parameters; buffers do not count."""
+    difference = model.parameters(w) - model.parameters(anchor)
+    return 0.5 * mu * (difference @ difference)
+
+
+def with_proximal(loss: Loss, mu: Any, anchor: Vector) -> Loss:
+    """`loss` plus mu/2 ||w - anchor||^2."""
+
+    def total(k: Client, w: Vector, rows: Batch) -> tuple[Array, Vector]:
+        value, buffered = loss(k, w, rows)
+        return value + proximal(mu, w, anchor, k.model), buffered
+
+    return total
+
+
+def step(k: Client, w: Vector, direction: Vector, buffered: Vector, lr: Any) -> Vector:
+    """w - lr * direction on the parameters, with the buffers of `buffered`."""
+    if "buffers" not in w.tree:
+        return w - lr * direction
+    moved = k.model.parameters(w) - lr * k.model.parameters(direction)
+    return Vector({**moved.tree, "buffers": buffered.tree["buffers"]})
+
+
+def sgd(
+    k: Client,
+    w: Vector,
+    lr: Any,
+    *,
+    batch: int,
+    epochs: float = 1,
+    steps: Any = None,
+    loss: Loss = data_loss,
+    correction: Vector | None = None,
+    key: Array | None = None,
+) -> tuple[Vector, Array]:
+    """Local SGD from `w`: w <- w - lr (g(w) + correction) over shuffled mini-batches; returns (w, number of steps K, int32).
+
+    batch: rows per step; 0 = the whole of the client's rows (one exact gradient step per epoch). epochs, steps, key: as in Rows.fold.
+    `correction` is added to every gradient (SCAFFOLD's c - c_i). Buffers follow the batches; they are never stepped or corrected.
+    """
+
+    def one(w: Vector, rows: Batch) -> Vector:
+        g, buffered = gradient(k, w, rows, loss)
+        return step(k, w, g if correction is None else g + correction, buffered, lr)
+
+    if batch:
+        return k.fold(one, w, batch=batch, epochs=epochs, steps=steps, key=key)
+
+    def full(_: Array, w: Vector) -> Vector:
+        g, buffered = full_gradient(k, w, loss)
+        return step(k, w, g if correction is None else g + correction, buffered, lr)
+
+    return k.repeat(full, w, epochs if steps is None else steps)
+
+
+def full_gradient(k: Client, w: Vector, loss: Loss = data_loss) -> tuple[Vector, Vector]:
+    """Gradient over all of the client's train rows, and w with buffers averaged over the passes."""
+    return k.mean(lambda rows: gradient(k, w, rows, loss))

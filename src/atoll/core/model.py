@@ -1,0 +1,174 @@
+"""A model is a set of pure functions on a vector of named blocks.
+
+The weights are `tree_math.Vector(tree)` with tree = {block: {...parameters...}, ..., "buffers": {block: {...}}}, the last entry only where the
+model has buffers (BatchNorm statistics). So `y - x` and `u @ v` are written as in the papers, and a model can be cut between any two blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from tree_math import Vector
+
+from atoll.core.errors import AtollError, unknown
+
+BUFFERS = "buffers"
+TASKS = ("classification", "regression", "sequence")
+
+
+class Mode(NamedTuple):
+    """How a network is run."""
+
+    train: bool  # batch statistics and dropout (True) or running statistics and no dropout (False)
+    mask: Array | None = None  # [batch] 1 for a real row, 0 for a padding row; None: all rows are real
+    key: Array | None = None  # randomness of this batch (dropout); None where the network draws nothing
+
+
+EVALUATE = Mode(train=False)
+
+
+class Network(Protocol):
+    """What a model is made of. Parameters and buffers are dicts {block: pytree}; blocks that a function does not need may be absent."""
+
+    def init(self, key: Array) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Fresh (parameters, buffers)."""
+        ...
+
+    def run(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], x: Array, mode: Mode) -> tuple[Array, dict[str, Any]]:
+        """Outputs and the buffers after this batch."""
+        ...
+
+    def features(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], x: Array, mode: Mode) -> tuple[Array, dict[str, Any]]:
+        """Input of the last block and the buffers after this batch. AtollError where the network cannot be cut there."""
+        ...
+
+    def head(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], z: Array, mode: Mode) -> Array:
+        """The last block applied to features."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model; compared and hashed by identity, so that it may be a static argument of a compiled function."""
+
+    name: str
+    blocks: tuple[str, ...]  # in forward order, the last is the head
+    outputs: int
+    input_shape: tuple[int, ...]  # of one row
+    task: str  # one of TASKS
+    network: Network
+    narrower: Callable[[float], Model] | None = None  # the same architecture with its widths times a rate
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise unknown("task", self.task, TASKS)
+        if not self.blocks:
+            raise AtollError(f"Model {self.name!r} has no blocks: it has no parameters to train.")
+        if BUFFERS in self.blocks:
+            raise AtollError(f"Model {self.name!r}: {BUFFERS!r} is where BatchNorm statistics are kept and cannot name a block. Rename it.")
+
+    def init(self, key: Array) -> Vector:
+        """Fresh weights from a key."""
+        return _vector(*self.network.init(key))
+
+    def apply(self, w: Vector, x: Array) -> Array:
+        """Outputs [batch, outputs] (task "sequence": [batch, T, outputs]) in evaluation mode: BatchNorm uses its running statistics."""
+        return self.network.run(*self._parts(w, self.blocks, "apply"), x, EVALUATE)[0]
+
+    def train(self, w: Vector, x: Array, mask: Array | None = None, key: Array | None = None) -> tuple[Array, Vector]:
+        """Outputs in training mode and w with the new buffers; no gradient flows through buffers.
+
+        mask: [batch], 0 keeps a padding row out of batch statistics. key: needed by models with dropout only.
+        """
+        parameters, buffers = self._parts(w, self.blocks, "train")
+        outputs, buffers = self.network.run(parameters, buffers, x, Mode(True, mask, key))
+        return outputs, _vector(parameters, jax.lax.stop_gradient(buffers))
+
+    def features(self, w: Vector, x: Array, train: bool = False, mask: Array | None = None, key: Array | None = None) -> Array:
+        """Input of the last block, [batch, d] (task "sequence": [batch, T, d]). `w` may lack the last block."""
+        return self._features(w, x, Mode(train, mask, key))[0]
+
+    def train_features(self, w: Vector, x: Array, mask: Array | None = None, key: Array | None = None) -> tuple[Array, Vector]:
+        """As `train`, but stops before the last block: features in training mode, and w with the new buffers."""
+        z, buffers = self._features(w, x, Mode(True, mask, key))
+        return z, _vector({b: w.tree[b] for b in self.blocks if b in w.tree}, jax.lax.stop_gradient(buffers))
+
+    def head(self, w: Vector, z: Array) -> Array:
+        """The last block applied to features. `w` may lack the other blocks."""
+        return self.network.head(*self._parts(w, self.blocks[-1:], "head"), z, EVALUATE)
+
+    def split(self, w: Vector, personal: int | str | Iterable[str]) -> tuple[Vector, Vector]:
+        """(shared, private): two vectors with disjoint blocks. `personal` names the private blocks, or says how many of the last ones are private.
+
+        Buffers go with their block. AtollError for an unknown name or a number of blocks that the model does not have.
+        """
+        private = self.personal_blocks(personal)
+        return self._only(w, [b for b in self.blocks if b not in private]), self._only(w, private)
+
+    def join(self, shared: Vector, private: Vector) -> Vector:
+        """The inverse of `split`, in either order of the arguments."""
+        both = [b for b in self.blocks if b in shared.tree and b in private.tree]
+        if both:
+            raise AtollError(f"Cannot join two parts of model {self.name!r}: both have {_list(both)}. Split both by the same blocks.")
+        missing = [b for b in self.blocks if b not in shared.tree and b not in private.tree]
+        if missing:
+            raise AtollError(f"Cannot join two parts of model {self.name!r}: neither has {_list(missing)}. Split both by the same blocks.")
+        buffers = {**shared.tree.get(BUFFERS, {}), **private.tree.get(BUFFERS, {})}
+        return _vector({**_without_buffers(shared.tree), **_without_buffers(private.tree)}, buffers)
+
+    def personal_blocks(self, personal: int | str | Iterable[str]) -> tuple[str, ...]:
+        """The blocks that `personal` means, in forward order; see `split`."""
+        if isinstance(personal, int):
+            if not 0 <= personal <= len(self.blocks):
+                raise AtollError(f"Model {self.name!r} has {len(self.blocks)} blocks ({_list(self.blocks)}); {personal} of them cannot be personal.")
+            return self.blocks[len(self.blocks) - personal :]
+        names = {personal} if isinstance(personal, str) else set(personal)
+        for name in sorted(names - set(self.blocks)):
+            raise unknown(f"block of model {self.name!r}", name, self.blocks)
+        return tuple(b for b in self.blocks if b in names)
+
+    def parameters(self, w: Vector) -> Vector:
+        """w without its buffers."""
+        return Vector(_without_buffers(w.tree))
+
+    def size(self, w: Vector) -> int:
+        """Number of parameters in w (buffers are not counted). Shapes are enough."""
+        return sum(int(np.prod(jnp.shape(leaf))) for leaf in jax.tree.leaves(_without_buffers(w.tree)))
+
+    def narrow(self, rate: float) -> Model:
+        """The same architecture with hidden widths times `rate`, each of its arrays a leading corner of this model's (HeteroFL). Same rate, same object."""
+        if self.narrower is None:
+            raise AtollError(f"Model {self.name!r} cannot be made narrower. Models with a width rate: heterofl, mlp.")
+        return self.narrower(rate)
+
+    def _features(self, w: Vector, x: Array, mode: Mode) -> tuple[Array, dict[str, Any]]:
+        return self.network.features(*self._parts(w, self.blocks[:-1], "features"), x, mode)
+
+    def _parts(self, w: Vector, needed: tuple[str, ...], what: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        missing = [b for b in needed if b not in w.tree]
+        if missing:
+            raise AtollError(f"Model {self.name!r}: `{what}` needs the blocks {_list(needed)}, but these weights lack {_list(missing)}. Join the parts first.")
+        return _without_buffers(w.tree), jax.lax.stop_gradient(w.tree.get(BUFFERS, {}))
+
+    def _only(self, w: Vector, blocks: Iterable[str]) -> Vector:
+        blocks = tuple(blocks)
+        buffers = w.tree.get(BUFFERS, {})
+        return _vector({b: w.tree[b] for b in blocks}, {b: buffers[b] for b in blocks if b in buffers})
+
+
+def _vector(parameters: Mapping[str, Any], buffers: Mapping[str, Any]) -> Vector:
+    return Vector({**parameters, BUFFERS: dict(buffers)} if buffers else dict(parameters))
+
+
+def _without_buffers(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: block for name, block in tree.items() if name != BUFFERS}
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"

@@ -1,0 +1,199 @@
+"""Turns a method's client program into a pure function of arrays that any engine can run: compiled over many clients, step by step, or at a real site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from atoll.core.client import Client
+from atoll.core.errors import AtollError
+from atoll.core.local import row_losses
+from atoll.core.method import is_stateless, label
+from atoll.core.model import Model
+from atoll.core.rows import Batch, Flat, Rows
+from atoll.core.work import Work
+
+SPLITS = ("train", "validation", "test")
+SCORED = ("validation", "test")
+
+
+class Data(NamedTuple):
+    """The rows an engine holds: all clients' in the simulator, one client's at a node."""
+
+    flat: Flat
+    start: dict[str, Array]  # split -> int32 [clients (+ 1)]; the last entry may be the pool of all seen clients' train rows
+    count: dict[str, Array]
+    public: Flat | None
+
+
+class Outcome(NamedTuple):
+    """What one client's call gives the engine."""
+
+    reply: Any
+    state: Any  # the client's next private state, or ()
+    flops: Array  # float32 scalar
+    steps: Array  # int32 scalar, optimisation steps done
+
+
+class Context(NamedTuple):
+    """The arrays of one client's call."""
+
+    id: Array  # int32, the client's number in the federation: names its randomness
+    row: Array  # int32, where the client stands in Data's tables
+    round: Array  # int32
+    key: Array  # key of (seed, purpose, round); the client's id is folded in
+    budget: Array  # float32 in (0, 1]: share of the asked work it can do
+    common: Array  # the run's common key, from which the server's first model is drawn
+
+
+@dataclass(frozen=True)
+class Task:
+    """One program of one method for one architecture, as engines compile and cache it."""
+
+    method: Any
+    program: Callable[..., Any]
+    name: str
+    model: Model
+    chunk: int
+    stateful: bool
+
+    @property
+    def where(self) -> str:
+        return f"{label(self.method)}.{self.name}"
+
+    def __call__(self, data: Data, at: Context, shared: Any, mine: Any, state: Any, sites: list[float] | None = None) -> Outcome:
+        work = Work(sites)
+        k = self._view(data, at, work, state)
+        out = self.program(k, shared) if mine is None else self.program(k, shared, mine)
+        if not self.stateful:
+            return Outcome(_arrays(out, self.where), (), work.flops, work.steps)
+        if type(out) is not tuple or len(out) != 2:
+            raise AtollError(
+                f"{self.where} must return (reply, private state), since {label(self.method)} keeps private state at its clients (it defines `join`), "
+                f"but it returned {type(out).__name__}. Return k.state where nothing changes, or mark the program @stateless."
+            )
+        reply, new = out
+        _same_structure(self.where, state, new)
+        return Outcome(_arrays(reply, self.where), jax.tree.map(_like, state, new), work.flops, work.steps)
+
+    def _view(self, data: Data, at: Context, work: Work, state: Any) -> Client:
+        key = jax.random.fold_in(at.key, at.id)
+        train = Rows(data.flat, data.start["train"][at.row], data.count["train"][at.row], key, at.budget, work, self.chunk)
+        public = None
+        if data.public is not None:
+            public = Rows(data.public, jnp.int32(0), jnp.int32(data.public.y.shape[0]), key, at.budget, work, self.chunk)
+        given = {"state": state} if self.stateful else {}
+        return Client(id=at.id, round=at.round, key=key, common_key=at.common, model=self.model, train=train, public=public, work=work, **given)
+
+
+class Score(NamedTuple):
+    """Sums over the rows of one client; axes [model: personal, global; split: validation, test]. NaN stands for "no such model"."""
+
+    rows: Array  # float32 [2, 2]
+    correct: Array  # float32 [2, 2]
+    loss: Array  # float32 [2, 2]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores what a client predicts with. Adapting sees train rows only; validation and test rows are shown to `predict` alone."""
+
+    method: Any
+    model: Model
+    chunk: int
+    stateful: bool
+    name: str = "personalize"
+
+    @property
+    def where(self) -> str:
+        return f"{label(self.method)}.{self.name}"
+
+    def __call__(self, data: Data, at: Context, shared: Any, joined: Any, state: Any, sites: list[float] | None = None) -> Outcome:
+        work = Work(sites)
+        task = Task(self.method, self._personal, self.name, self.model, self.chunk, self.stateful)
+        if self.stateful:
+            join = Task(self.method, self.method.join, "join", self.model, self.chunk, stateful=False)
+            fresh = at._replace(key=joined.key)
+            state = jax.lax.cond(joined.yes, lambda s: s, lambda s: jax.tree.map(_like, s, join(data, fresh, shared, None, ()).reply), state)
+        k = task._view(data, at, work, state)
+        models = [self._personal(k, shared), self._common(k, shared)]
+        tables = [self._score(k, w, data, at, work) for w in models]
+        return Outcome(jax.tree.map(lambda *leaves: jnp.stack(leaves), *tables), (), work.flops, work.steps)
+
+    def _personal(self, k: Client, shared: Any) -> Any:
+        return self.method.personalize(k, shared) if hasattr(self.method, "personalize") else None
+
+    def _common(self, k: Client, shared: Any) -> Any:
+        return self.method.global_model(k, shared) if hasattr(self.method, "global_model") else None
+
+    def _score(self, k: Client, w: Any, data: Data, at: Context, work: Work) -> Score:
+        if w is None:
+            nothing = jnp.full(len(SCORED), jnp.nan)
+            return Score(nothing, nothing, nothing)
+        sums = []
+        for split in SCORED:
+            rows = Rows(data.flat, data.start[split][at.row], data.count[split][at.row], k.key, at.budget, work, self.chunk)
+            sums.append(rows.sum(lambda batch: self._sums(k, w, batch)))
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sums)
+
+    def _sums(self, k: Client, w: Any, batch: Batch) -> Score:
+        predict = getattr(self.method, "predict", None)
+        out = predict(k, w, batch.x) if predict else k.model.apply(w, batch.x)
+        return score_rows(k.model.task, out, batch)
+
+
+def score_rows(task: str, out: Array, batch: Batch) -> Score:
+    """Sums over the real rows of a batch. Regression: loss is the squared error and nothing is "correct"; sequences: every position is a row."""
+    if task == "regression":
+        error = jnp.square(out.reshape(batch.y.shape) - batch.y)
+        return Score(batch.mask.sum(), jnp.float32(jnp.nan), jnp.sum(error * batch.mask))
+    hit = (out.argmax(axis=-1) == batch.y).astype(jnp.float32)
+    finite = jnp.isfinite(out).all(axis=-1)
+    hit = jnp.where(finite, hit, jnp.nan)  # a model that blew up has no accuracy, not the accuracy of class 0
+    loss = row_losses(task, out, batch.y)
+    if task == "sequence":
+        length = batch.y.shape[1]
+        hit, loss, rows = hit.sum(axis=-1), loss * length, batch.mask.sum() * length
+    else:
+        rows = batch.mask.sum()
+    real = batch.mask > 0
+    return Score(rows, jnp.where(real, hit, 0).sum(), jnp.where(real, loss, 0).sum())
+
+
+class Joined(NamedTuple):
+    """Whether a client to be scored has joined before, and the key with which it would join."""
+
+    yes: Array  # bool
+    key: Array
+
+
+def is_stateful(method: Any, program: Callable[..., Any]) -> bool:
+    return hasattr(method, "join") and not is_stateless(program)
+
+
+def _arrays(reply: Any, where: str) -> Any:
+    def array(path: Any, leaf: Any) -> Array:
+        try:
+            return jnp.asarray(leaf)
+        except TypeError:
+            raise AtollError(f"{where} replies with something that is no array: {jax.tree_util.keystr(path)} is a {type(leaf).__name__}.") from None
+
+    return jax.tree_util.tree_map_with_path(array, reply)
+
+
+def _like(old: Any, new: Any) -> Array:
+    return jnp.asarray(new).astype(old.dtype)
+
+
+def _same_structure(where: str, old: Any, new: Any) -> None:
+    if jax.tree.structure(old) != jax.tree.structure(new):
+        raise AtollError(f"{where} returns a private state of another form than `join` made: {jax.tree.structure(new)} instead of {jax.tree.structure(old)}.")
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(old), jax.tree.leaves(new), strict=True):
+        if jnp.shape(a) != jnp.shape(b):
+            at = jax.tree_util.keystr(path)
+            raise AtollError(f"{where} returns a private state of another shape than `join` made: state{at} is {jnp.shape(b)} instead of {jnp.shape(a)}.")

@@ -1,0 +1,113 @@
+"""The rows a client program may see: shuffled mini-batches, means over all rows, random draws. Works on traced sizes, so ragged clients cost what they have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from atoll.core.keys import shuffle
+from atoll.core.work import Work
+
+
+class Batch(NamedTuple):
+    """Some rows of one client. A last partial batch is filled up with rows whose mask is 0."""
+
+    x: Array  # [batch, ...] float32 (normalised) or int32 tokens
+    y: Array  # [batch] int32 labels, [batch] float32 targets or [batch, T] int32 next tokens
+    mask: Array  # [batch] float32, 1 for a real row and 0 for filling
+    key: Array  # a key of this batch's own, for dropout and the like
+
+
+class Flat(NamedTuple):
+    """Rows of all owners in flat arrays on the device."""
+
+    x: Array  # [rows, ...] uint8, float32 or int32 tokens, as stored
+    y: Array  # [rows, ...]
+    shift: Array  # float32, broadcast over a row: the model gets (x - shift) * scale
+    scale: Array
+
+    def rows(self, at: Array) -> tuple[Array, Array]:
+        """The rows numbered `at` [batch], normalised unless they are tokens."""
+        x = self.x.at[at].get(mode="promise_in_bounds")
+        if x.dtype != jnp.int32:
+            x = (x.astype(jnp.float32) - self.shift) * self.scale
+        return x, self.y.at[at].get(mode="promise_in_bounds")
+
+
+class Rows:
+    """`n` rows of one owner inside flat arrays. All sizes may be traced."""
+
+    def __init__(self, flat: Flat, start: Array, n: Array, key: Array, budget: Array, work: Work, chunk: int):
+        """`budget`: the share of asked steps that this client can do. `chunk`: rows per pass where the order does not matter."""
+        self.n = n
+        self.key = key
+        self._flat, self._start, self._budget, self._work, self._chunk = flat, start, budget, work, chunk
+
+    def fold(self, step: Callable[[Any, Batch], Any], carry: Any, *, batch: int, epochs: float = 1, steps: Any = None, key: Array | None = None):
+        """`carry = step(carry, batch)` over shuffled mini-batches; returns (carry, number of steps done).
+
+        `epochs` passes (a fraction is a part of a pass), or `steps` batches where given. The last batch of an epoch may be partial and counts as
+        it is. A client with a reduced work budget (a straggler) does that share of the steps, at least one. `key` defaults to the program's.
+        """
+        per_epoch = (self.n + batch - 1) // batch
+        wanted = jnp.floor(epochs * per_epoch.astype(jnp.float32)) if steps is None else steps
+        key = self.key if key is None else key
+
+        def one(t: Array, carry: Any) -> Any:
+            position = (t % per_epoch) * batch + jnp.arange(batch, dtype=jnp.int32)
+            order = shuffle(position, self.n, jax.random.fold_in(key, t // per_epoch))
+            return step(carry, self._take(order, position < self.n, _batch_key(key, t)))
+
+        return self.repeat(one, carry, wanted)
+
+    def repeat(self, body: Callable[[Array, Any], Any], carry: Any, times: Any):
+        """`carry = body(t, carry)` for t = 0, 1, ...; the work budget applies. Returns (carry, number of passes done)."""
+        times = jnp.maximum(1, jnp.floor(self._budget * jnp.asarray(times, jnp.float32))).astype(jnp.int32) * (jnp.asarray(times) > 0)
+        self._work.loop(body, (jnp.int32(0), carry), times)
+        return jax.lax.fori_loop(0, times, body, carry), times
+
+    def mean(self, statistic: Callable[[Batch], Any]) -> Any:
+        """Mean over all rows of `statistic(batch)`, itself a mean over the batch's real rows (any pytree). Not limited by the work budget."""
+
+        def weighted(rows: Batch) -> Any:
+            share = rows.mask.sum() / self.n
+            return jax.tree.map(lambda v: share * v, statistic(rows))
+
+        return self.sum(weighted)
+
+    def sum(self, statistic: Callable[[Batch], Any]) -> Any:
+        """Sum of `statistic(batch)` over batches that cover every row once, in order. No rows give zeros."""
+        passes = (self.n + self._chunk - 1) // self._chunk
+
+        def one(t: Array, total: Any) -> Any:
+            position = t * self._chunk + jnp.arange(self._chunk, dtype=jnp.int32)
+            rows = self._take(position, position < self.n, _batch_key(self.key, t))
+            return jax.tree.map(jnp.add, total, statistic(rows))
+
+        like = jax.eval_shape(lambda: statistic(self._take(jnp.zeros(self._chunk, jnp.int32), jnp.ones(self._chunk, bool), self.key)))
+        zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)
+        self._work.loop(one, (jnp.int32(0), zero), passes, steps=0)
+        return jax.lax.fori_loop(0, passes, one, zero)
+
+    def draw(self, size: int, key: Array) -> Batch:
+        """`size` distinct rows at random; all rows (the rest masked) where there are fewer."""
+        position = jnp.arange(size, dtype=jnp.int32)
+        return self._take(shuffle(position, self.n, key), position < self.n, _batch_key(key, 0))
+
+    def take(self, index: Array) -> Batch:
+        """The rows of these numbers (int32 [batch], 0 <= index < n)."""
+        return self._take(index, jnp.ones(index.shape, bool), self.key)
+
+    def _take(self, order: Array, real: Array, key: Array) -> Batch:
+        at = self._start + jnp.where(real, order, 0)
+        x, y = self._flat.rows(at)
+        return Batch(x, y, real.astype(jnp.float32), key)
+
+
+def _batch_key(key: Array, t: Array | int) -> Array:
+    """A key for batch `t`, apart from the keys that shuffle epochs (small numbers)."""
+    return jax.random.fold_in(key, (1 << 30) + t)

@@ -1,0 +1,75 @@
+"""Work done by a client program: floating-point operations and steps.
+
+XLA's cost analysis says what one pass of a loop body costs; the loop says how often it ran. XLA counts the body of an inner loop once, so the
+inner loops of known length found in the traced body are multiplied out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+class Work:
+    """Collects, while a program is traced or run, what its loops cost. One per program call; `sites` may be shared to analyse each loop once."""
+
+    def __init__(self, sites: list[float] | None = None):
+        self.sites = [] if sites is None else sites
+        self.flops: Array | float = jnp.float32(0)
+        self.steps: Array | int = jnp.int32(0)
+        self._site = 0
+        self._inside = False
+
+    def loop(self, body: Callable[..., Any], args: tuple[Any, ...], trips: Array | int, steps: Array | int | None = None) -> None:
+        """Count `trips` passes of `body(*args)`. `steps` of them are optimisation steps (default: all). Nested loops belong to the outer one."""
+        if self._inside:
+            return
+        if self._site == len(self.sites):
+            self._inside = True
+            try:
+                self.sites.append(body_flops(body, args))
+            finally:
+                self._inside = False
+        per_pass = self.sites[self._site]
+        self._site += 1
+        self.flops = self.flops + jnp.float32(per_pass) * jnp.asarray(trips, jnp.float32)
+        self.steps = self.steps + jnp.asarray(trips if steps is None else steps, jnp.int32)
+
+
+def body_flops(body: Callable[..., Any], args: tuple[Any, ...]) -> float:
+    """Floating-point operations of one call, by XLA's cost analysis of the unoptimised program. `args` may be tracers: only shapes are used."""
+    with jax.disable_jit(False):
+        closed = jax.make_jaxpr(body)(*jax.tree.map(_shape, args))
+        return _jaxpr_flops(closed.jaxpr, closed.consts)
+
+
+def _jaxpr_flops(jaxpr: Any, consts: Any) -> float:
+    structs = ([_shape(c) for c in consts], [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.invars])
+    lowered = jax.jit(lambda c, a: jax.core.eval_jaxpr(jaxpr, c, *a)).lower(*structs)
+    cost: Any = lowered.cost_analysis()
+    total = float((cost or {}).get("flops", 0.0))
+    for inner, length in _inner_loops(jaxpr):
+        total += (length - 1) * _jaxpr_flops(inner.jaxpr, inner.consts)
+    return total
+
+
+def _inner_loops(jaxpr: Any) -> Iterator[tuple[Any, int]]:
+    """The outermost scans (loops of known length) in a traced program."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            yield equation.params["jaxpr"], equation.params["length"]
+            continue
+        for value in equation.params.values():
+            for item in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(item, "jaxpr", item)
+                if hasattr(inner, "eqns"):
+                    yield from _inner_loops(inner)
+
+
+def _shape(leaf: Any) -> Any:
+    leaf = leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)

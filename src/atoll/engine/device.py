@@ -1,0 +1,60 @@
+"""Puts a federation's rows where programs run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from atoll.core.program import SPLITS, Data
+from atoll.core.rows import Flat
+from atoll.data.federation import Federation
+
+
+def place(fed: Federation) -> Data:
+    """All rows of all clients; the last entry of the tables is the pool of the seen clients' train rows (they are contiguous from row 0)."""
+    start, count = {}, {}
+    for split in SPLITS:
+        pooled = int(fed.count["train"][: fed.seen].sum()) if split == "train" else 0
+        start[split] = jnp.asarray(np.append(fed.start[split], 0), jnp.int32)
+        count[split] = jnp.asarray(np.append(fed.count[split], pooled), jnp.int32)
+    return Data(flat(fed, fed.x, fed.y), start, count, public_rows(fed))
+
+
+def place_one(fed: Federation, client: int, sizes: dict[str, int]) -> Data:
+    """The rows of one client alone, as a node holds them. Padded to `sizes` so that all nodes run one compiled program; padding is never read."""
+    xs, ys, start, count, at = [], [], {}, {}, 0
+    for split in SPLITS:
+        first, n = int(fed.start[split][client]), int(fed.count[split][client])
+        for whole, parts in ((fed.x, xs), (fed.y, ys)):
+            part = np.zeros((sizes[split], *whole.shape[1:]), whole.dtype)
+            part[:n] = whole[first : first + n]
+            parts.append(part)
+        start[split], count[split] = jnp.asarray([at], jnp.int32), jnp.asarray([n], jnp.int32)
+        at += sizes[split]
+    return Data(flat(fed, np.concatenate(xs), np.concatenate(ys)), start, count, public_rows(fed))
+
+
+def public_rows(fed: Federation) -> Flat | None:
+    return None if fed.public is None else flat(fed, *fed.public)
+
+
+def flat(fed: Federation, x: np.ndarray, y: np.ndarray) -> Flat:
+    return Flat(jnp.asarray(x), jnp.asarray(y), jnp.asarray(fed.shift, jnp.float32), jnp.asarray(fed.scale, jnp.float32))
+
+
+def chunk_size(fed: Federation) -> int:
+    """Rows per pass for means and scoring: near the usual number of rows, between 16 and 128 (larger batches are slower on a CPU)."""
+    usual = float(np.median(np.concatenate([fed.count[s] for s in SPLITS])))
+    return int(np.clip(2 ** np.ceil(np.log2(max(usual, 1))), 16, 128))
+
+
+def nbytes(tree: Any) -> int:
+    """Bytes of a message: of its arrays, as they are sent (numbers count as JAX arrays: 4 bytes)."""
+    return sum(int(np.prod(s.shape)) * s.dtype.itemsize for s in map(_struct, jax.tree.leaves(tree)))
+
+
+def _struct(leaf: Any) -> Any:
+    return leaf if hasattr(leaf, "dtype") and hasattr(leaf, "shape") else jax.eval_shape(lambda: jnp.asarray(leaf))

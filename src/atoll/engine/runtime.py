@@ -1,0 +1,29 @@
+"""Settings of the compiler and its threads, made before JAX starts its CPU client.
+
+Clients run on our own worker threads, each computing in the thread that called it. XLA's own pool must therefore have one thread
+(PJRT_NPROC=1; `--xla_cpu_multi_thread_eigen=false` does not stop matrix products from using a second core) and dispatch must be synchronous.
+Measured on 2 cores, a round of 10 clients x 30 steps of a 784-200-10 net: 13.1 ms so, 14.2 ms with XLA's default pool, 19.5 ms without workers.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def prepare() -> None:
+    """Sets what can only be set before JAX's CPU client exists. Settings that the user made himself are left alone."""
+    os.environ.setdefault("PJRT_NPROC", "1")
+    os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "xla"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+def cache_folder() -> Path:
+    """Where Atoll keeps compiled programs and downloaded data: $ATOLL_CACHE, else ~/.cache/atoll."""
+    return Path(os.environ.get("ATOLL_CACHE") or Path.home() / ".cache" / "atoll")
+
+
+def default_threads() -> int:
+    """Worker threads where nothing is said: the cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

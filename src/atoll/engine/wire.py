@@ -1,0 +1,115 @@
+"""The rehearsal for deployment: every message is encoded to named byte arrays and every client is a node with rows and state of its own.
+
+A node gets bytes and gives bytes. There is no memory in common to peek at, so a method that cheats fails on a laptop and not at the sites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from atoll.core.errors import AtollError
+from atoll.core.federation import Facts
+from atoll.core.keys import common_key, host_generator, purpose_key
+from atoll.core.method import is_on_host
+from atoll.core.program import SPLITS, Context, Data, Joined
+from atoll.data.federation import Federation
+from atoll.engine.codec import decode, encode
+from atoll.engine.device import chunk_size, nbytes, place_one
+from atoll.engine.exchange import Job, Part
+from atoll.engine.host import HostClient, HostRows
+from atoll.engine.loop import fold_replies, fresh_state
+
+
+class Node:
+    """One client: its rows, its private state (as bytes, as it would lie on its disk), and the programs it was asked to run."""
+
+    def __init__(self, client: int, data: Data, rows: Callable[[int], Any], seed: int):
+        self.client, self._data, self._rows, self._seed = client, data, rows, seed
+        self.state: bytes | None = None
+
+    def answer(self, job: Job, message: bytes, budget: float, compiled: Callable[..., Any]) -> tuple[bytes, float, int]:
+        """Runs the job's program on a message; returns (reply, FLOPs, steps). The new private state stays here."""
+        shared, mine = decode(message)
+        if job.kind == "ask" and is_on_host(job.task.program):
+            return self._on_host(job, shared, mine)
+        at = Context(np.int32(self.client), np.int32(0), np.int32(job.round), purpose_key(self._seed, job.task.name, job.round), np.float32(budget), common_key(self._seed))
+        state: Any = ()
+        if job.kind != "join" and job.task.stateful:
+            state = decode(self.state) if self.state is not None else fresh_state(job, self._data, self.client, 0, self._seed)
+        if job.kind == "evaluate":
+            mine = Joined(np.bool_(True), purpose_key(self._seed, "join", 0))
+        out = compiled(self._data, at, shared, mine, state)
+        if job.kind == "join":
+            self.state = encode(out.reply)
+        elif job.kind == "ask" and job.task.stateful:
+            self.state = encode(out.state)
+        reply = encode(None if job.kind == "join" else out.reply)
+        return reply, float(out.flops), int(out.steps)
+
+    def _on_host(self, job: Job, shared: Any, mine: Any) -> tuple[bytes, float, int]:
+        task = job.task
+        state = decode(self.state) if task.stateful and self.state is not None else ()
+        k = HostClient(self.client, job.round, *self._rows(self.client), host_generator(self._seed, f"{task.name} {self.client}", job.round), task.model, state)
+        out = task.program(k, shared) if mine is None else task.program(k, shared, mine)
+        if task.stateful:
+            out, new = out
+            self.state = encode(new)
+        return encode(out), 0.0, 0
+
+
+class Wire:
+    """Runs jobs by sending bytes to nodes."""
+
+    name = "wire"
+
+    def __init__(self, fed: Federation, facts: Facts, seed: int):
+        self.seed = seed
+        self.chunk = chunk_size(fed)
+        sizes = {split: int(max(1, fed.count[split].max())) for split in SPLITS}
+        rows = HostRows(fed)
+        self._fed, self._facts = fed, facts
+        self._nodes = [Node(i, place_one(fed, i, sizes), rows, seed) for i in range(facts.clients)]
+        self._compiled: dict[Any, Callable[..., Any]] = {}
+
+    def begin(self, method_label: str) -> None:
+        for node in self._nodes:
+            node.state = None
+        self._compiled.clear()
+
+    def close(self) -> None:
+        pass
+
+    def execute(self, job: Job) -> Part:
+        compiled = self._compiled.setdefault(job.task, jax.jit(job.task))
+        replies, flops, steps = [], [], []
+        for j, i in enumerate(job.ids):
+            mine = None if job.mine is None else jax.tree.map(lambda leaf, j=j: leaf[j], job.mine)
+            reply, done, count = self._node(int(i)).answer(job, encode((job.shared, mine)), float(job.budgets[j]), compiled)
+            replies.append(decode(reply))
+            flops.append(done)
+            steps.append(count)
+        total, singles = fold_replies(job, replies)
+        return Part(total, singles, np.array(flops), np.array(steps, np.int64), nbytes(replies[0]))
+
+    def joined(self, architecture: int, ids: np.ndarray) -> np.ndarray:
+        return np.array([self._node(int(i)).state is not None for i in ids])
+
+    def private_bytes(self) -> int:
+        return sum(nbytes(decode(node.state)) for node in self._nodes if node.state is not None)
+
+    def dump_states(self, ids: list[int] | None = None) -> dict[int, Any]:
+        wanted = range(len(self._nodes)) if ids is None else ids
+        return {i: decode(state) for i in wanted if (state := self._node(i).state) is not None}
+
+    def load_states(self, states: dict[int, Any]) -> None:
+        for i, state in states.items():
+            self._node(i).state = encode(state)
+
+    def _node(self, i: int) -> Node:
+        if i < len(self._nodes):
+            return self._nodes[i]
+        raise AtollError("The wire engine has no pool of all rows: each node holds its own. The Pooled baseline runs in the engines simulate and loop only.")

@@ -1,0 +1,52 @@
+"""Local training alone: the baseline without federation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tree_math import Vector
+
+from atoll.core.client import Client
+from atoll.core.federation import Fed
+from atoll.core.local import sgd
+from atoll.core.method import hyper, method
+
+
+@method
+class Local:
+    """Every client trains a model of its own on its own rows; nothing is ever sent.
+
+    The baseline that any personalized method must beat. A client alone is bound to no schedule of rounds, so all clients train in every round,
+    until each has done `budget` epochs: a Local row that is undertrained because few clients are sampled would flatter every other method.
+
+    Kept: server nothing; client w_i.
+    Traffic per round and client: nothing, either way.
+    Identity: plain SGD on each client, bit for bit, from the same first model as FedAvg's.
+    Departures from the paper: there is none to depart from.
+    """
+
+    lr: float = hyper(0.05, gt=0)
+    epochs: int = hyper(1, ge=1)  # per round
+    batch: int = hyper(20, ge=0)  # 0 = all rows of the client
+    budget: int = hyper(50, ge=1)  # epochs per client in all
+
+    def init(self, fed: Fed) -> int:
+        return 0  # epochs done
+
+    def share(self, done: int) -> None:
+        return None
+
+    def join(self, i: Client, _: None) -> Vector:
+        return i.model.init(i.common_key)
+
+    def round(self, done: int, fed: Fed) -> int:
+        if done < self.budget:
+            fed.ask(fed.everyone(), self.update)
+        return done + self.epochs
+
+    def update(self, i: Client, _: None) -> tuple[None, Vector]:
+        w, _steps = sgd(i, i.state, self.lr, epochs=self.epochs, batch=self.batch)
+        return None, w
+
+    def personalize(self, i: Client, _: None) -> Any:
+        return i.state

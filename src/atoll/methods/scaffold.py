@@ -1,0 +1,73 @@
+"""SCAFFOLD."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from tree_math import Vector
+
+from atoll.core.client import Client
+from atoll.core.federation import Fed
+from atoll.core.fold import mean
+from atoll.core.local import full_gradient, sgd
+from atoll.core.method import hyper, method
+
+
+class Server(NamedTuple):
+    x: Vector  # common model
+    c: Vector  # server control variate, the mean of all c_i
+
+
+class Reply(NamedTuple):
+    dy: Vector  # y_i - x
+    dc: Vector  # c_i+ - c_i
+    weight: Array  # 1: the paper averages clients uniformly
+
+
+@method
+class Scaffold:
+    """SCAFFOLD: control variates correct each local step for the client's drift away from the common direction.
+
+    Karimireddy, Kale, Mohri, Reddi, Stich, Suresh, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020.
+
+    Kept: server x and c; client c_i (as large as the model).
+    Traffic per round and client: x and c down, dy and dc up: twice FedAvg's each way.
+    Identity: c is the mean of all c_i at all times; on quadratics the fixed point is the true optimum, where FedAvg's is not.
+    Departures from the paper: (1) the model's buffers (BatchNorm statistics) are averaged like parameters but never corrected.
+    """
+
+    lr: float = hyper(0.05, gt=0)  # eta_l
+    epochs: int = hyper(1, ge=1)
+    batch: int = hyper(20, ge=0)  # 0 = all rows of the client
+    server_lr: float = hyper(1.0, gt=0)  # eta_g
+    option: int = hyper(2, choices=(1, 2))  # how c_i is renewed: 1 = fresh gradient at x, 2 = from the path
+
+    label = "SCAFFOLD"
+
+    def init(self, fed: Fed) -> Server:
+        x = fed.model.init(fed.key())
+        return Server(x, x * 0.0)
+
+    def join(self, k: Client, s: Server) -> Vector:
+        return s.c * 0.0  # c_i
+
+    def round(self, s: Server, fed: Fed) -> Server:
+        S = fed.sample()  # sample clients S
+        up = fed.ask(S, self.update, s, reduce=mean)  # communicate (x, c) to all i in S
+        x = s.x + self.server_lr * up.dy  # x <- x + eta_g / |S| sum dy_i
+        c = s.c + len(up.ids) / fed.n * up.dc  # c <- c + |S| / N mean dc_i
+        return Server(x, c)
+
+    def update(self, i: Client, s: Server) -> tuple[Reply, Vector]:
+        c_i = i.state
+        y, K = sgd(i, s.x, self.lr, epochs=self.epochs, batch=self.batch, correction=s.c - c_i)  # y <- y - eta_l (g_i(y) - c_i + c)
+        if self.option == 1:
+            c_new, _ = full_gradient(i, s.x)  # (i) c_i+ <- g_i(x)
+        else:
+            c_new = c_i - s.c + (s.x - y) / (K * self.lr)  # (ii) c_i+ <- c_i - c + (x - y) / (K eta_l)
+        return Reply(y - s.x, c_new - c_i, jnp.float32(1)), c_new  # communicate (dy, dc); c_i <- c_i+
+
+    def global_model(self, k: Client, s: Server) -> Any:
+        return s.x

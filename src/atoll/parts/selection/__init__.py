@@ -1,0 +1,5 @@
+"""Selectors: whom a round asks."""
+
+from atoll.parts.selection.uniform import Uniform
+
+__all__ = ["Uniform"]

@@ -1,0 +1,157 @@
+"""One method on one federation: round by round, with what each round cost and how well each client is served."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+
+from atoll.core.errors import AtollError
+from atoll.core.federation import Conditions, Facts, Fed, NobodyAnswered, Selector
+from atoll.core.method import label
+from atoll.core.model import Model
+from atoll.core.program import SCORED
+from atoll.data.federation import Federation
+from atoll.engine.exchange import Exchange
+
+
+@dataclass(frozen=True)
+class RoundCost:
+    """What one round cost; the columns of rounds.parquet."""
+
+    method: str
+    round: int
+    cohort: int
+    answered: int
+    bytes_down: int
+    bytes_up: int
+    flops: float
+    steps: int
+    seconds: float
+    cpu_seconds: float
+    eval_seconds: float
+    private_bytes: int
+    peak_memory: int
+
+
+def facts_of(fed: Federation, models: tuple[Model, ...], *, has_pool: bool = True) -> Facts:
+    """What the server may know. With several models, clients take them in turn."""
+    architecture = np.append(np.arange(len(fed.names)) % len(models), 0)
+    public = None
+    if fed.public is not None:
+        x = jnp.asarray(fed.public[0])
+        if x.dtype != jnp.int32:
+            x = (x.astype(jnp.float32) - jnp.asarray(fed.shift, jnp.float32)) * jnp.asarray(fed.scale, jnp.float32)
+        public = (x, jnp.asarray(fed.public[1]))
+    return Facts(len(fed.names), fed.seen, models, architecture, models[0].outputs, public, has_pool)
+
+
+class Training:
+    """A method in training. `server` is its server state after `round` rounds."""
+
+    def __init__(self, method: Any, federation: Federation, facts: Facts, engine: Exchange, *, seed: int, selector: Selector, conditions: Conditions | None = None):
+        self.method, self.federation, self.engine = method, federation, engine
+        self.label = label(method)
+        self.fed = Fed(method, engine, facts, selector, conditions, seed)
+        self.round = 0
+        self.server: Any = None
+        engine.executor.begin(self.label)
+
+    def start(self) -> None:
+        """Makes the first server state."""
+        self.server = self.method.init(self.fed)
+
+    def restore(self, round: int, server: Any, states: dict[int, Any]) -> None:
+        """Continues after `round` from what a checkpoint holds."""
+        self.round, self.server = round, server
+        self.engine.executor.load_states(states)
+
+    @property
+    def shared(self) -> Any:
+        """What the server shows its clients: `share(server)`, by default all of its state."""
+        return self.method.share(self.server) if hasattr(self.method, "share") else self.server
+
+    def step(self) -> RoundCost:
+        """Runs the next round."""
+        self.round += 1
+        wall, cpu = time.perf_counter(), time.process_time()
+        self.fed.begin_round(self.round, self.shared)
+        try:
+            self.server = jax.block_until_ready(self.method.round(self.server, self.fed))
+        except NobodyAnswered:
+            pass  # a lost round: the server keeps its state
+        return self._cost(time.perf_counter() - wall, time.process_time() - cpu)
+
+    def _cost(self, seconds: float, cpu_seconds: float) -> RoundCost:
+        traffic = self.fed.traffic
+        memory = psutil.Process().memory_info()
+        return RoundCost(
+            method=self.label,
+            round=self.round,
+            cohort=len(traffic.asked),
+            answered=len(traffic.answered),
+            bytes_down=int(traffic.down.sum()),
+            bytes_up=int(traffic.up.sum()),
+            flops=float(traffic.flops.sum()),
+            steps=int(traffic.steps.sum()),
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
+            eval_seconds=0.0,
+            private_bytes=self.engine.executor.private_bytes(),
+            peak_memory=peak_memory(memory.rss),
+        )
+
+    def evaluate(self, ids: np.ndarray | None = None) -> list[dict[str, Any]]:
+        """One row per (client, split, model), as in clients.parquet. All clients by default, the unseen ones included."""
+        ids = np.arange(len(self.federation.names)) if ids is None else ids
+        scores, joined = self.engine.evaluate(self.method, ids, self.shared, self.round)
+        personal, common = hasattr(self.method, "personalize"), hasattr(self.method, "global_model")
+        rows = []
+        for j, i in enumerate(ids):
+            for model, present, at in (("personal", True, 0 if personal else 1), ("global", common, 1)):
+                if not present:
+                    continue
+                for s, split in enumerate(SCORED):
+                    rows.append(
+                        {
+                            "method": self.label,
+                            "round": self.round,
+                            "client": int(i),
+                            "seen": bool(i < self.federation.seen),
+                            "joined": bool(joined[j]),
+                            "split": split,
+                            "model": model,
+                            "rows": int(scores.rows[j, at, s]),
+                            "correct": float(scores.correct[j, at, s]),
+                            "loss": float(scores.loss[j, at, s]),
+                        }
+                    )
+        return rows
+
+    def diverged(self, rows: list[dict[str, Any]]) -> bool:
+        """True where any personal loss is not finite: the run blew up, and its accuracy means nothing."""
+        return any(row["model"] == "personal" and not np.isfinite(row["loss"]) for row in rows)
+
+
+def peak_memory(now: int) -> int:
+    """Bytes of the process's largest resident set so far."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return now
+    import sys
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
+
+
+def check_method(method: Any, facts: Facts) -> None:
+    """Refuses what can't work before anything is trained."""
+    if len(facts.models) > 1 and not getattr(method, "many_architectures", False):
+        names = ", ".join(m.name for m in facts.models)
+        raise AtollError(f"{label(method)} shares one model among all clients and can't run with several architectures ({names}). Give one --model.")

@@ -1,0 +1,63 @@
+"""One row per method: small hyperparameters, its traffic formula, and what it needs. The contract tests run on every row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from atoll.core.federation import Facts
+from atoll.core.model import Model
+from atoll.engine.device import nbytes
+from atoll.methods.fedavg import FedAvg
+from atoll.methods.local import Local
+from atoll.methods.scaffold import Scaffold
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Sizes for traffic formulas, of one client's architecture."""
+
+    net: Model
+    facts: Facts
+
+    @property
+    def model(self) -> int:
+        """Bytes of the whole model, buffers included."""
+        return nbytes(self._shape())
+
+    def shared(self, personal: Any) -> int:
+        """Bytes of what is left when `personal` blocks stay at the client (a number of last blocks, or names)."""
+        return nbytes(jax.eval_shape(lambda w: self.net.split(w, personal)[0], self._shape()))
+
+    def private(self, personal: Any) -> int:
+        return self.model - self.shared(personal)
+
+    def _shape(self) -> Any:
+        return jax.eval_shape(self.net.init, jax.random.key(0))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method as the contract tests run it."""
+
+    method: Any
+    down: Callable[[Bytes], int]  # bytes to one client in an ordinary round
+    up: Callable[[Bytes], int]
+    models: tuple[str, ...] = ("mlp:6",)
+    public: int = 0  # rows of public data it needs
+    asks_all: bool = False  # asks every client each round, whatever the selector says
+    bad: tuple[str, Any] = ("lr", -1.0)  # a hyperparameter and a value out of its range
+    wire: bool = True  # False: refuses to run where rows lie at different sites
+
+
+W = 4  # bytes of a weight n_k
+
+
+CASES: dict[str, Case] = {
+    "fedavg": Case(FedAvg(batch=4), down=lambda b: b.model, up=lambda b: b.model + W),
+    "local": Case(Local(batch=4), down=lambda b: 0, up=lambda b: 0, asks_all=True),
+    "scaffold": Case(Scaffold(batch=4), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W),
+}

@@ -1,0 +1,222 @@
+"""The contract that every method keeps, run on every row of tests/cases.py."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from atoll.core.errors import AtollError
+from atoll.core.keys import host_generator
+from atoll.core.method import configured, hyperparameters
+from atoll.engine.codec import decode, encode
+from atoll.methods import TABLE, get
+from atoll.parts.conditions import Conditions
+from tests.cases import CASES, Bytes, Case
+from tests.harness import Trained, assert_near, assert_same, begin, small_digits, train
+
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+CLIENTS = 4
+
+
+def run(case: Case, rounds: int, clients: int = CLIENTS, **how) -> Trained:
+    return train(case.method, small_digits(clients, case.public), rounds, models=case.models, **how)
+
+
+def outcome(trained: Trained):
+    """All that a run leaves: server state, private states, and every client's scores."""
+    rows = trained.training.evaluate()
+    return trained.server, trained.states, [[row["correct"], row["loss"]] for row in rows]
+
+
+class Fixed:
+    """Asks the same clients each round, in the given order."""
+
+    def __init__(self, *ids: int):
+        self.ids = np.array(ids)
+
+    def choose(self, fed):
+        return self.ids
+
+
+class OneLater:
+    """Client 0 joins in round 2."""
+
+    def choose(self, fed):
+        return np.arange(1 if fed.round < 2 else 0, fed.n)
+
+
+@every_case
+def test_wire_agrees_with_the_simulator(case):
+    if not case.wire:
+        with pytest.raises(AtollError, match="site"):
+            run(case, 1, engine="wire")
+        return
+    simulated, wired = run(case, 2, per_round=3), run(case, 2, per_round=3, engine="wire")
+    assert_near(outcome(simulated), outcome(wired))
+    for a, b in zip(simulated.costs, wired.costs, strict=True):
+        assert (a.bytes_up, a.bytes_down, a.steps, a.cohort) == (b.bytes_up, b.bytes_down, b.steps, b.cohort)
+        assert a.flops == pytest.approx(b.flops)
+
+
+@every_case
+def test_loop_agrees_with_the_simulator(case):
+    how = {"clients": 2, "rounds": 1}
+    simulated, looped = run(case, **how), run(case, **how, engine="loop")
+    assert_near(outcome(simulated), outcome(looped))
+    assert simulated.costs[0].bytes_up == looped.costs[0].bytes_up
+    assert simulated.costs[0].flops == pytest.approx(looped.costs[0].flops)
+
+
+@every_case
+def test_same_seed_same_bits_for_any_number_of_threads(case):
+    assert_same(outcome(run(case, 2, per_round=3, threads=1)), outcome(run(case, 2, per_round=3, threads=2)))
+
+
+@every_case
+def test_another_seed_gives_another_run(case):
+    if not dataclasses.fields(case.method):
+        pytest.skip("this method draws nothing")
+    a, b = outcome(run(case, 1, seed=0))[2], outcome(run(case, 1, seed=1))[2]
+    assert not np.array_equal(a, b)
+
+
+@every_case
+def test_a_resumed_run_equals_an_uninterrupted_one(case):
+    whole = run(case, 3, per_round=3)
+    first = run(case, 2, per_round=3)
+    server, states = decode(encode(first.server)), {i: decode(encode(s)) for i, s in first.states.items()}
+    again = begin(case.method, small_digits(CLIENTS, case.public), models=case.models, per_round=3)
+    again.restore(2, server, states)
+    costs = [*first.costs, again.step()]
+    assert_same(outcome(whole), outcome(Trained(again, costs)))
+
+
+@every_case
+def test_the_order_of_clients_does_not_matter(case):
+    a, b = run(case, 2, selector=Fixed(0, 1, 3)), run(case, 2, selector=Fixed(3, 0, 1))
+    assert_near(outcome(a), outcome(b))
+
+
+@every_case
+def test_fewer_replies_than_asked(case):
+    whole = run(case, 3, conditions=Conditions(dropout=0.4))
+    assert sum(cost.answered for cost in whole.costs) < sum(cost.cohort for cost in whole.costs)
+    assert np.isfinite([row["loss"] for row in whole.training.evaluate() if row["model"] == "personal"]).all()
+
+
+@every_case
+def test_everyone_dropping_out_loses_the_round_only(case):
+    training = begin(case.method, small_digits(CLIENTS, case.public), models=case.models)
+    training.start()
+    training.step()
+    before = outcome(Trained(training, []))[:2]
+    training.fed._conditions = Conditions(dropout=1.0)
+    cost = training.step()
+    assert cost.answered == 0
+    if not case.method.__class__.__name__ == "Local":  # counts its epochs
+        assert_same(before, outcome(Trained(training, []))[:2])
+
+
+@every_case
+def test_one_client(case):
+    if len(case.models) > 1:
+        pytest.skip("several architectures need several clients")
+    only = run(case, 2, clients=1)
+    assert np.isfinite([row["loss"] for row in only.training.evaluate() if row["model"] == "personal"]).all()
+
+
+@every_case
+def test_a_client_that_joins_late(case):
+    late = run(case, 3, selector=OneLater())
+    assert np.isfinite([row["loss"] for row in late.training.evaluate() if row["model"] == "personal"]).all()
+
+
+@every_case
+def test_unsampled_clients_are_untouched(case):
+    if case.asks_all:
+        pytest.skip("asks all clients in every round")
+    training = begin(case.method, small_digits(CLIENTS, case.public), models=case.models)
+    training.start()
+    training.step()
+    before = training.engine.executor.dump_states()
+    training.fed._selector = Fixed(1, 2)
+    training.step()
+    after = training.engine.executor.dump_states()
+    for i in {0, 3} & set(before):
+        assert_same(before[i], after[i])
+    down, up = training.fed.traffic.down, training.fed.traffic.up
+    assert not down[[0, 3]].any()
+    assert not up[[0, 3]].any()
+
+
+@every_case
+def test_evaluation_leaves_no_trace(case):
+    training = begin(case.method, small_digits(CLIENTS, case.public), models=case.models)
+    training.start()
+    training.step()
+    before = training.server, training.engine.executor.dump_states()
+    first, second = training.evaluate(), training.evaluate()
+    np.testing.assert_equal([row["loss"] for row in first], [row["loss"] for row in second])
+    assert_same(before, (training.server, training.engine.executor.dump_states()))
+
+
+@every_case
+def test_metered_bytes_are_the_declared_bytes(case):
+    trained = run(case, 2)
+    facts = trained.training.engine.facts
+    traffic = trained.training.fed.traffic
+    for i in range(CLIENTS):
+        sizes = Bytes(facts.models[facts.architecture[i]], facts)
+        assert traffic.down[i] == case.down(sizes), f"down to client {i}"
+        assert traffic.up[i] == case.up(sizes), f"up from client {i}"
+
+
+@every_case
+def test_hyperparameters_survive_repr_and_text(case):
+    kind = type(case.method)
+    values = hyperparameters(case.method)
+    assert eval(repr(case.method), {kind.__name__: kind}) == case.method
+    text = {name: ",".join(v) if isinstance(v, tuple) else str(v) for name, v in values.items()}
+    assert configured(kind, text) == case.method
+    assert hash(configured(kind, values)) == hash(case.method)
+
+
+@every_case
+def test_values_out_of_range_are_refused(case):
+    if not dataclasses.fields(case.method):
+        pytest.skip("this method has no hyperparameters")
+    name, value = case.bad
+    with pytest.raises(AtollError, match=name):
+        dataclasses.replace(case.method, **{name: value})
+    with pytest.raises(AtollError, match="Known:"):
+        configured(type(case.method), {"no_such_thing": 1})
+
+
+@every_case
+def test_the_docstring_says_what_a_reader_needs(case):
+    text = type(case.method).__doc__ or ""
+    places = [text.find(f"\n    {section}") for section in ("Kept:", "Traffic per round and client:", "Identity:", "Departures from the paper:")]
+    assert min(places) > 0, "a section is missing"
+    assert places == sorted(places)
+
+
+@every_case
+def test_several_architectures_are_used_or_refused(case):
+    if getattr(case.method, "many_architectures", False):
+        return
+    with pytest.raises(AtollError, match="several architectures"):
+        run(dataclasses.replace(case, models=("mlp:6", "mlp:7")), 1)
+
+
+def test_every_method_of_the_table_has_a_case_and_the_other_way_round():
+    classes = {get(row.name) for row in TABLE}
+    assert {type(case.method) for case in CASES.values()} == classes
+    assert [row.title for row in TABLE] == [getattr(get(row.name), "label", get(row.name).__name__) for row in TABLE]
+
+
+def test_client_schedules_depend_on_seed_and_round_only():
+    a = host_generator(0, "sample", 3).choice(50, 5, replace=False)
+    assert np.array_equal(a, host_generator(0, "sample", 3).choice(50, 5, replace=False))
+    assert not np.array_equal(a, host_generator(0, "sample", 4).choice(50, 5, replace=False))
