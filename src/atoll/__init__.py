@@ -1,3 +1,32 @@
-"""Atoll: personalized federated learning in Python."""
+"""Atoll: personalized federated learning in Python.
+
+    import atoll
+
+    result = atoll.run("digits", ["fedper", "scaffold"], rounds=20)
+    result.show()
+
+Importing this package is cheap; JAX is loaded when something runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from atoll.api import Result, resume, run
+    from atoll.core.errors import AtollError
+    from atoll.data import load
+
+__all__ = ["AtollError", "Result", "__version__", "load", "resume", "run"]
+
+_WHERE = {"run": "atoll.api", "resume": "atoll.api", "Result": "atoll.api", "load": "atoll.data", "AtollError": "atoll.core.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'atoll' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_WHERE[name]), name)

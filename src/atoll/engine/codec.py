@@ -28,7 +28,7 @@ def encode(tree: Any) -> bytes:
 
 
 def decode(message: bytes) -> Any:
-    """The value that `encode` was given, with NumPy arrays of its own. AtollError for bytes that are no message."""
+    """The value that `encode` was given, with arrays of its own of the same kind (JAX or NumPy). AtollError for bytes that are no message."""
     try:
         size = int.from_bytes(message[:8], "little")
         header = json.loads(message[8 : 8 + size])
@@ -72,7 +72,7 @@ def _pack_array(value: Any, name: str, arrays: list[tuple[str, np.ndarray]]) -> 
     arrays.append((name, np.asarray(jax.random.key_data(value) if is_key else value)))
     if arrays[-1][1].dtype == object:
         raise AtollError(f"A message can't carry an array of Python objects (at {name or 'its top'}).")
-    return {"key" if is_key else "array": len(arrays) - 1}
+    return {"key" if is_key else "array" if isinstance(value, jax.Array) else "numpy": len(arrays) - 1}
 
 
 def _unpack(node: Any, arrays: list[np.ndarray]) -> Any:
@@ -93,6 +93,8 @@ def _unpack(node: Any, arrays: list[np.ndarray]) -> Any:
         case "value":
             return content
         case "array":
+            return jnp.asarray(arrays[content])
+        case "numpy":
             return arrays[content]
         case "key":
             return jax.random.wrap_key_data(jnp.asarray(arrays[content]))

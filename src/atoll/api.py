@@ -1,0 +1,118 @@
+"""The same as the command line, from Python."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from atoll.core.errors import AtollError
+from atoll.core.model import Model
+from atoll.data.federation import Federation
+from atoll.study.run import Plan, Watcher, execute, make_plan, open_plan
+from atoll.study.spec import Spec, make_spec
+
+
+class Result:
+    """A finished run. `folder` holds everything; the tables are read from there."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @property
+    def clients(self) -> pl.DataFrame:
+        """One row per (method, round, client, split, model)."""
+        return pl.read_parquet(self.folder / "clients.parquet")
+
+    @property
+    def rounds(self) -> pl.DataFrame:
+        """One row per (method, round) with what it cost."""
+        return pl.read_parquet(self.folder / "rounds.parquet")
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """The comparison, one row per method."""
+        from atoll.report.table import comparison
+
+        return comparison(self.folder)
+
+    def show(self) -> None:
+        """Prints the comparison."""
+        from rich.console import Console
+
+        from atoll.report.table import print_table
+
+        print_table(self.folder, Console())
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Writes the report as one HTML file (default: report.html in the run's folder) and returns its path."""
+        from atoll.report.html import write_report
+
+        return write_report([self.folder], None if out is None else Path(out))
+
+
+def run(
+    data: str | Federation = "digits",
+    methods: Sequence[Any] = (),
+    *,
+    model: str | Model | Sequence[str | Model] = (),
+    skew: str | Sequence[str] = (),
+    clients: int | None = None,
+    rounds: int = 30,
+    per_round: int | None = None,
+    seed: int = 0,
+    baselines: bool = True,
+    out: str | Path | None = None,
+    watcher: Watcher | None = None,
+    **settings: Any,
+) -> Result:
+    """Compares methods on a federation and returns the result.
+
+    data: a source's name (see atoll.data.load) or a Federation. methods: names ("fedprox") or instances (FedProx(mu=0.1)), not mixed; with none,
+    a choice of families. model: a name ("mlp:64"), a Model, or several for clients of different architectures. settings: any other key of the
+    specification (eval_every, dropout, engine, ...). out: the run's folder (default: runs/<time>-<data>). AtollError for anything that can't be.
+    """
+    models = (model,) if isinstance(model, str | Model) else tuple(model)
+    named = [m for m in methods if isinstance(m, str)]
+    if named and len(named) != len(methods):
+        raise AtollError("Give methods as names or as instances, not both in one run.")
+    federation = data if isinstance(data, Federation) else None
+    content = {
+        **settings,
+        "data": {"source": "(given)" if federation is not None else data, "skew": skew, "clients": clients, **settings.get("data", {})},
+        "model": [m if isinstance(m, str) else f"(given) {m.name}" for m in models],
+        "methods": named,
+        "rounds": rounds,
+        "per_round": per_round,
+        "seed": seed,
+        "baselines": baselines,
+    }
+    spec = make_spec(content)
+    made = tuple(m for m in models if isinstance(m, Model)) or None
+    plan = make_plan(spec, federation, None if named or not methods else list(methods), made)
+    return Result(execute(plan, new_folder(spec, out), watcher, command="atoll.run(...)"))
+
+
+def resume(folder: str | Path, data: Federation | None = None, watcher: Watcher | None = None) -> Result:
+    """Continues a run that was stopped; `data` where it was started with a Federation of your own."""
+    plan: Plan = open_plan(Path(folder), data)
+    return Result(execute(plan, Path(folder), watcher))
+
+
+def new_folder(spec: Spec, out: str | Path | None) -> Path:
+    """Where a new run goes. AtollError where a run is there already."""
+    if out is not None:
+        folder = Path(out)
+        if (folder / "spec.toml").exists():
+            raise AtollError(f"{folder} holds a run already. Continue it with `atoll resume {folder}`, or choose another folder.")
+        return folder
+    name = "".join(c if c.isalnum() else "-" for c in spec.data.source.strip("()"))[-40:]
+    base = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    folder, n = base, 1
+    while folder.exists():
+        n += 1
+        folder = base.with_name(f"{base.name}-{n}")
+    return folder

@@ -1,0 +1,243 @@
+"""The command `atoll`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from atoll.core.errors import AtollError
+
+app = typer.Typer(
+    name="atoll",
+    help="Personalized federated learning: compare methods honestly and fast.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+data_app = typer.Typer(help="Look at data before training.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Text = str | None
+Data = Annotated[Text, typer.Option("--data", help="A source (atoll data list), or a .csv or .parquet file of your own.")]
+Path_ = Annotated[Text, typer.Option("--path", help="Where a source's files are.")]
+Client = Annotated[Text, typer.Option("--client", help="CSV, Parquet: the column that names the client.")]
+Label = Annotated[Text, typer.Option("--label", help="CSV, Parquet: the column to predict.")]
+TaskName = Annotated[Text, typer.Option("--task", help="CSV, Parquet: classification or regression.")]
+Skew = Annotated[list[str] | None, typer.Option("--skew", help="iid, classes:2, dirichlet:0.1, quantity:power=1.5, rotate:4, swap:4, ...; several compose.")]
+Clients = Annotated[int | None, typer.Option("--clients", help="Number of clients, where the source has no natural ones.")]
+Unseen = Annotated[float | None, typer.Option("--unseen", help="Share of clients held out of training.")]
+Public = Annotated[float | None, typer.Option("--public", help="Share (below 1) or number of rows given away as public data.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Use at most so many rows.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of split, models, client schedule and batches.")]
+
+
+@app.command()
+def run(
+    spec: Annotated[Path | None, typer.Argument(help="A TOML specification; options win over it.")] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", "-m", help="A method (atoll methods) or module:Class; several allowed.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A hyperparameter: lr=0.1 for all that have it, fedprox.mu=0.1 for one.")] = None,
+    data: Data = None,
+    path: Path_ = None,
+    client: Client = None,
+    label: Label = None,
+    task: TaskName = None,
+    skew: Skew = None,
+    clients: Clients = None,
+    unseen: Unseen = None,
+    public: Public = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="softmax, mlp:200, cnn, ...; several: clients take them in turn.")] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", help="Rounds of training.")] = None,
+    per_round: Annotated[int | None, typer.Option("--per-round", help="Clients asked per round; default all.")] = None,
+    eval_every: Annotated[int | None, typer.Option("--eval-every", help="Rounds between evaluations.")] = None,
+    dropout: Annotated[float | None, typer.Option("--dropout", help="Share of asked clients that can't be reached.")] = None,
+    stragglers: Annotated[float | None, typer.Option("--stragglers", help="Share of clients that manage part of the work only.")] = None,
+    engine: Annotated[Text, typer.Option("--engine", help="simulate (compiled), loop (for debugging) or wire (through messages).")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="Worker threads of the simulator; default all cores.")] = None,
+    baselines: Annotated[bool | None, typer.Option("--baselines/--no-baselines", help="Add Majority, Local, FedAvg and FedAvg+FT.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default runs/<time>-<data>.")] = None,
+) -> None:
+    """Compare methods: train them on the same clients, print the table, write the report.
+
+    Without any option it runs the demonstration on scikit-learn's digits, split by the 14 forms they were written on.
+    """
+    from atoll.study.spec import read_spec
+
+    given = _data_changes(data, path, client, label, task, skew, clients, unseen, public, limit)
+    changes = _present(
+        seed=seed, rounds=rounds, per_round=per_round, eval_every=eval_every, dropout=dropout, stragglers=stragglers, engine=engine, threads=threads, baselines=baselines
+    )
+    if given:
+        changes["data"] = given
+    if model:
+        changes["model"] = model
+    if method:
+        changes["methods"] = [{"name": name} for name in method]
+    made = _with_settings(read_spec(spec, changes), set_ or [])
+
+    from atoll.api import new_folder
+    from atoll.study.run import make_plan
+
+    plan = make_plan(made)
+    _carry_out(plan, new_folder(made, out))
+
+
+@app.command()
+def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run that was stopped.")]) -> None:
+    """Continue a run that was stopped; it ends exactly as it would have without the stop."""
+    from atoll.study.run import open_plan
+
+    _carry_out(open_plan(folder), folder)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The HTML file; default report.html in the first run's folder.")] = None,
+) -> None:
+    """Print the table of runs and write their report as one HTML file."""
+    from rich.console import Console
+
+    from atoll.report.html import write_report
+    from atoll.report.table import print_table
+
+    console = Console()
+    for folder in runs:
+        if not (folder / "status.json").exists():
+            raise AtollError(f"{folder} is no run: it has no status.json. Give the folder that `atoll run` named.")
+        print_table(folder, console)
+    console.print(f"Report: {write_report(runs, out)}")
+
+
+@app.command()
+def methods(name: Annotated[Text, typer.Argument(help="A method: prints its page.")] = None) -> None:
+    """List the methods, or explain one."""
+    from atoll.listing import print_method, print_methods
+
+    print_methods() if name is None else print_method(name)
+
+
+@app.command()
+def models() -> None:
+    """List the models."""
+    from atoll.listing import print_models
+
+    print_models()
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the sources of data."""
+    from atoll.listing import print_sources
+
+    print_sources()
+
+
+@data_app.command("show")
+def data_show(
+    source: Annotated[str, typer.Argument(help="A source, or a .csv or .parquet file.")] = "digits",
+    path: Path_ = None,
+    client: Client = None,
+    label: Label = None,
+    task: TaskName = None,
+    skew: Skew = None,
+    clients: Clients = None,
+    unseen: Unseen = None,
+    public: Public = None,
+    limit: Limit = None,
+    seed: Seed = None,
+) -> None:
+    """Print the data sheet: clients, sizes, labels per client, majority accuracy, hash of the split."""
+    from rich.console import Console
+
+    from atoll.data import load
+    from atoll.data.sheet import print_sheet
+    from atoll.study.spec import read_spec
+
+    spec = read_spec(None, {"data": _data_changes(source, path, client, label, task, skew, clients, unseen, public, limit), **_present(seed=seed)})
+    d = spec.data
+    fed = load(d.source, skew=d.skew, clients=d.clients, seed=spec.seed, unseen=d.unseen, split=d.split, public=d.public, limit=d.limit, **d.options)
+    print_sheet(fed, Console())
+
+
+def _carry_out(plan: Any, folder: Path) -> None:
+    from rich.console import Console
+
+    from atoll.report.html import write_report
+    from atoll.report.table import print_table
+    from atoll.study.run import Interrupted, execute
+    from atoll.watch import Progress
+
+    console = Console()
+    fed = plan.federation
+    console.print(f"[bold]{fed.name}[/bold]: {len(fed.names)} clients, {fed.count['train'].sum():,} train rows, model {', '.join(m.name for m in plan.models)}, run {folder}")
+    try:
+        with Progress(console, len(plan.entries)) as progress:
+            execute(plan, folder, progress, command=" ".join(["atoll", *sys.argv[1:]]))
+    except Interrupted:
+        console.print(f"Stopped, and saved. Continue with: [bold]atoll resume {folder}[/bold]")
+        raise typer.Exit(130) from None
+    print_table(folder, console)
+    console.print(f"Report: {write_report([folder], None)}", soft_wrap=True)
+
+
+def _data_changes(
+    data: Text, path: Text, client: Text, label: Text, task: Text, skew: list[str] | None, clients: int | None, unseen: float | None, public: float | None, limit: int | None
+) -> dict[str, Any]:
+    options = _present(path=path, client=client, label=label, task=task)
+    source = data
+    if data is not None and data.rpartition(".")[2] in ("csv", "parquet"):
+        source, options["path"] = data.rpartition(".")[2], data
+    changes = _present(source=source, skew=skew, clients=clients, unseen=unseen, public=public, limit=limit)
+    if options:
+        changes["options"] = options
+    return changes
+
+
+def _with_settings(spec: Any, settings: list[str]) -> Any:
+    """Puts `name=value`, `method.name=value` and `<method>.name=value` where they belong."""
+    from atoll.core.errors import unknown
+    from atoll.study.spec import MethodSpec
+
+    common = dict(spec.settings)
+    own: dict[str, dict[str, Any]] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        owner, dot, name = key.strip().rpartition(".")
+        if not equals or not name:
+            raise AtollError(f"--set {text!r} is not of the form name=value, for instance --set lr=0.1 or --set fedprox.mu=0.1.")
+        if not dot or owner == "method":
+            common[name] = value.strip()
+        else:
+            own.setdefault(owner, {})[name] = value.strip()
+    chosen = [m.name for m in spec.all_methods()]
+    for owner in own:
+        if owner not in chosen:
+            raise unknown("method of this run", owner, chosen)
+    methods = tuple(MethodSpec(name=m.name, settings={**m.settings, **own.get(m.name, {})}) for m in spec.methods)
+    extra = tuple(MethodSpec(name=owner, settings=values) for owner, values in own.items() if owner not in [m.name for m in spec.methods])
+    if extra and not spec.methods:
+        methods = tuple(m for m in spec.all_methods() if m.name not in own)
+    return spec.model_copy(update={"settings": common, "methods": (*methods, *extra)})
+
+
+def _present(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def main() -> None:
+    """Entry point: errors are one line and exit code 2."""
+    try:
+        app()
+    except AtollError as error:
+        print(f"atoll: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

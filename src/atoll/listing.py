@@ -1,0 +1,73 @@
+"""What there is: methods, models and sources of data, as tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from atoll.methods import TABLE, get, row
+
+
+def print_methods() -> None:
+    """All methods: family, paper, what is kept where, traffic per round and client."""
+    table = Table(title="Methods", caption="traffic per round and client, down / up; atoll methods NAME explains one")
+    for column in ("name", "method", "family", "paper", "kept", "traffic"):
+        table.add_column(column, overflow="fold")
+    for entry in TABLE:
+        table.add_row(f"[bold]{entry.name}[/bold]", *map(escape, (entry.title, entry.family, entry.paper, entry.kept, entry.traffic)))
+    Console().print(table)
+
+
+def print_method(name: str) -> None:
+    """One method: its docstring and its hyperparameters with defaults and ranges."""
+    entry = row(name)
+    cls = get(name)
+    console = Console()
+    console.print(f"[bold]{entry.title}[/bold]  ({entry.name}; {entry.family})\n")
+    console.print(escape(inspect.getdoc(cls) or ""), highlight=False)
+    table = Table(title="Hyperparameters", title_justify="left")
+    for column in ("name", "default", "range"):
+        table.add_column(column)
+    for f in dataclasses.fields(cls):
+        table.add_row(f.name, repr(f.default), _range(f.metadata))
+    if dataclasses.fields(cls):
+        console.print()
+        console.print(table)
+
+
+def print_models() -> None:
+    """All models and their options."""
+    from atoll.models import TABLE as MODELS
+
+    table = Table(title="Models")
+    table.add_column("name")
+    table.add_column("what it is", overflow="fold")
+    for name, entry in MODELS.items():
+        table.add_row(f"[bold]{name}[/bold]", escape(entry.about))
+    Console().print(table)
+
+
+def print_sources() -> None:
+    """All sources of data."""
+    from atoll.data import SOURCES
+
+    table = Table(title="Sources of data")
+    for column in ("name", "what it is", "where it comes from", "licence"):
+        table.add_column(column, overflow="fold")
+    for source in SOURCES.values():
+        table.add_row(f"[bold]{source.name}[/bold]", escape(source.what), escape(source.where), escape(source.licence))
+    Console().print(table)
+
+
+def _range(rule: object) -> str:
+    found = dict(rule)  # type: ignore[call-overload]
+    if found.get("blocks"):
+        return "number of blocks, or block names"
+    if found.get("choices"):
+        return " | ".join(map(str, found["choices"]))
+    signs = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
+    return ", ".join(f"{sign} {found[name]:g}" for name, sign in signs if found.get(name) is not None)

@@ -1,0 +1,123 @@
+"""Checkpoints of one method: whatever happens to the process, at most the round in progress is lost.
+
+A checkpoint is a set of new files and then, in one atomic step, a manifest that names them. Private states are written for the clients that changed
+only; files that no manifest names are removed afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from atoll.core.errors import AtollError
+from atoll.engine.codec import decode, encode
+from atoll.study.training import RoundCost, Training
+
+FORMAT = 1
+
+
+class Checkpoint:
+    """The checkpoints of one method in `folder`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._manifest: dict[str, Any] = {"format": FORMAT, "round": -1, "state": "waiting", "why": None, "server": None, "private": {}, "rows": []}
+        path = folder / "manifest.json"
+        if path.exists():
+            self._manifest = json.loads(path.read_text())
+            if self._manifest["format"] != FORMAT:
+                raise AtollError(f"The checkpoint in {folder} has format {self._manifest['format']}, and this version of Atoll reads {FORMAT}.")
+
+    @property
+    def round(self) -> int:
+        """The last round saved; -1 where nothing is."""
+        return self._manifest["round"]
+
+    @property
+    def state(self) -> str:
+        """waiting, running, done or diverged."""
+        return self._manifest["state"]
+
+    @property
+    def why(self) -> str | None:
+        return self._manifest["why"]
+
+    def save(self, training: Training, changed: set[int], costs: list[RoundCost], rows: list[dict[str, Any]], state: str, why: str | None = None) -> None:
+        """Saves the state after `training.round`. changed: clients whose private state is newer than the last checkpoint; costs, rows: new since then."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        at = f"{training.round:06d}"
+        new = dict(self._manifest, round=training.round, state=state, why=why)
+        new["server"] = self._write(f"server-{at}", encode(training.server))
+        states = training.engine.executor.dump_states(sorted(changed))
+        new["private"] = {**self._manifest["private"], **{str(i): self._write(f"private-{i}-{at}", encode(s)) for i, s in states.items()}}
+        if costs or rows:
+            content = json.dumps({"costs": [asdict(cost) for cost in costs], "rows": rows}).encode()
+            new["rows"] = [*self._manifest["rows"], self._write(f"rows-{at}", content)]
+        replace(self.folder / "manifest.json", json.dumps(new).encode())
+        self._manifest = new
+        self._clean()
+
+    def restore(self, training: Training) -> None:
+        """Puts a training where the last checkpoint left it."""
+        states = {int(i): decode((self.folder / name).read_bytes()) for i, name in self._manifest["private"].items()}
+        training.restore(self.round, decode((self.folder / self._manifest["server"]).read_bytes()), states)
+
+    def records(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """(rows of rounds.parquet, rows of clients.parquet) saved so far."""
+        costs: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
+        for name in self._manifest["rows"]:
+            part = json.loads((self.folder / name).read_bytes())
+            costs += part["costs"]
+            rows += part["rows"]
+        return costs, rows
+
+    def _write(self, name: str, content: bytes) -> str:
+        with open(self.folder / name, "wb") as file:
+            file.write(content)
+        return name
+
+    def _clean(self) -> None:
+        named = {"manifest.json", self._manifest["server"], *self._manifest["private"].values(), *self._manifest["rows"]}
+        for entry in os.scandir(self.folder):
+            if entry.name not in named:
+                os.unlink(entry.path)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Writes a file so that, whenever the process dies, the path holds the old content or the new, never a part."""
+    part = path.with_name(path.name + ".part")
+    with open(part, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+COST_TYPES = {
+    "method": pl.String, "round": pl.Int32, "cohort": pl.Int32, "answered": pl.Int32, "bytes_down": pl.Int64, "bytes_up": pl.Int64, "flops": pl.Float64,
+    "steps": pl.Int64, "seconds": pl.Float64, "cpu_seconds": pl.Float64, "eval_seconds": pl.Float64, "private_bytes": pl.Int64, "peak_memory": pl.Int64,
+}  # fmt: skip
+ROW_TYPES = {
+    "method": pl.String, "round": pl.Int32, "client": pl.Int32, "seen": pl.Boolean, "joined": pl.Boolean, "split": pl.String, "model": pl.String,
+    "rows": pl.Int32, "correct": pl.Float64, "loss": pl.Float64,
+}  # fmt: skip
+
+
+def write_tables(folder: Path, checkpoints: list[Checkpoint]) -> None:
+    """rounds.parquet and clients.parquet of a run from its methods' checkpoints."""
+    costs: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for checkpoint in checkpoints:
+        more_costs, more_rows = checkpoint.records()
+        costs += more_costs
+        rows += more_rows
+    for name, content, types in (("rounds", costs, COST_TYPES), ("clients", rows, ROW_TYPES)):
+        part = folder / f"{name}.parquet.part"
+        pl.DataFrame(content, schema=types, orient="row").write_parquet(part)
+        os.replace(part, folder / f"{name}.parquet")

@@ -1,0 +1,321 @@
+"""A run: several methods on one federation with the same seeds, client schedules and protocol, kept in a folder that survives interruption."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+
+from atoll import __version__
+from atoll.core.errors import AtollError, unknown
+from atoll.core.federation import Facts
+from atoll.core.method import configured, label
+from atoll.core.model import Model
+from atoll.data.federation import Federation
+from atoll.engine.engines import make_engine
+from atoll.methods import BY_NAME, get
+from atoll.parts.conditions import Conditions
+from atoll.parts.selection import Uniform
+from atoll.study import checkpoint as saved
+from atoll.study.checkpoint import Checkpoint
+from atoll.study.models import choose_models
+from atoll.study.spec import MethodSpec, Spec, read_spec, to_toml
+from atoll.study.training import RoundCost, Training, check_method, facts_of
+
+
+class Watcher(Protocol):
+    """Is told how a run goes; never changes it."""
+
+    def begin(self, title: str, rounds: int, done: int) -> None: ...
+    def progress(self, title: str, round: int, note: str) -> None: ...
+    def end(self, title: str, state: str) -> None: ...
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the run is saved and can go on
+    """The run was asked to stop and is saved."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method of a run: what it is, what it is called in the table, and where it came from."""
+
+    title: str
+    method: Any
+    spec: MethodSpec
+
+    @property
+    def baseline(self) -> bool:
+        return self.spec.name in BY_NAME and BY_NAME[self.spec.name].family == "baseline"
+
+
+@dataclass
+class Plan:
+    """Everything a run needs, made and checked before a file is written."""
+
+    spec: Spec
+    federation: Federation
+    models: tuple[Model, ...]
+    entries: list[Entry]
+
+
+def make_plan(spec: Spec, federation: Federation | None = None, methods: list[Any] | None = None, models: tuple[Model, ...] | None = None) -> Plan:
+    """A plan from a specification. `federation`, `methods` (instances) and `models` take the place of what the specification names."""
+    from atoll.data import load
+
+    fed = federation or load(
+        spec.data.source,
+        skew=spec.data.skew,
+        clients=spec.data.clients,
+        seed=spec.seed if spec.data.seed is None else spec.data.seed,
+        unseen=spec.data.unseen,
+        split=spec.data.split,
+        public=spec.data.public,
+        limit=spec.data.limit,
+        **spec.data.options,
+    )
+    built = models or choose_models(spec.model, fed)
+    asked = list(spec.all_methods())
+    if methods:
+        instances = [(MethodSpec(name=_path(m), settings=_plain(m)), m) for m in methods]
+        asked = [m for m in asked if m.name in BY_NAME]
+    else:
+        instances = []
+    pairs = [*((m, _method(m, spec.settings)) for m in asked), *instances]
+    _check_common_settings(spec.settings, [made for _, made in pairs])
+    facts = facts_of(fed, built)
+    for _, made in pairs:
+        check_method(made, facts)
+    Uniform(spec.per_round)
+    if spec.per_round is not None and spec.per_round > fed.seen:
+        raise AtollError(f"{spec.per_round} clients per round were asked for, and the federation has {fed.seen} seen clients. Ask for fewer.")
+    return Plan(spec, fed, built, _titled(pairs))
+
+
+def execute(plan: Plan, folder: Path, watcher: Watcher | None = None, command: str = "") -> Path:
+    """Runs a plan in `folder`, from the start or from where it stopped; returns the folder. Raises Interrupted (saved) at Ctrl-C."""
+    from atoll.data.sheet import sheet
+
+    if not (folder / "spec.toml").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        saved.replace(folder / "data.json", json.dumps(sheet(plan.federation)).encode())
+        saved.replace(folder / "environment.json", json.dumps(environment(command), indent=1).encode())
+        saved.replace(folder / "spec.toml", to_toml(plan.spec).encode())
+    checkpoints = [Checkpoint(folder / "checkpoints" / f"{n:02d}-{_slug(entry.title)}") for n, entry in enumerate(plan.entries)]
+    _write_status(folder, plan, checkpoints)
+    with _stop_signal() as stop:
+        for entry, checkpoint in zip(plan.entries, checkpoints, strict=True):
+            if checkpoint.state not in ("done", "diverged"):
+                try:
+                    _train(plan, entry, checkpoint, folder, watcher, stop)
+                finally:
+                    _write_status(folder, plan, checkpoints)
+                    saved.write_tables(folder, checkpoints)
+    saved.write_tables(folder, checkpoints)
+    return folder
+
+
+def open_plan(folder: Path, federation: Federation | None = None) -> Plan:
+    """The plan of an existing run folder, for resuming it. AtollError where the data have changed since."""
+    from atoll.data.sheet import sheet
+
+    if not (folder / "spec.toml").exists():
+        raise AtollError(f"{folder} is no run: it has no spec.toml. Give the folder that `atoll run` named.")
+    spec = read_spec(folder / "spec.toml", {})
+    if spec.data.source == "(given)" and federation is None:
+        raise AtollError(f"The run in {folder} was started from Python with data of its own. Resume it from Python: atoll.resume(folder, data=...).")
+    plan = make_plan(spec, federation)
+    before = json.loads((folder / "data.json").read_text())["split_hash"]
+    now = sheet(plan.federation)["split_hash"]
+    if before != now:
+        raise AtollError(f"The data of {folder} have changed since it started (split {before[:12]} then, {now[:12]} now), so it can't go on. Start a new run.")
+    return plan
+
+
+def _train(plan: Plan, entry: Entry, checkpoint: Checkpoint, folder: Path, watcher: Watcher | None, stop: list[bool]) -> None:
+    spec = plan.spec
+    facts = facts_of(plan.federation, plan.models, has_pool=spec.engine != "wire")
+    states = folder / "private" if spec.private_states == "disk" else None
+    engine = make_engine(spec.engine, plan.federation, facts, spec.seed, threads=spec.threads, lanes=spec.lanes, state_folder=states)
+    conditions = Conditions(spec.dropout, spec.stragglers) if spec.dropout or spec.stragglers else None
+    training = Training(entry.method, plan.federation, facts, engine, seed=spec.seed, selector=Uniform(spec.per_round), conditions=conditions)
+    training.label = entry.title
+    try:
+        _rounds(plan, training, checkpoint, watcher, stop)
+    finally:
+        engine.executor.close()
+
+
+def _rounds(plan: Plan, training: Training, checkpoint: Checkpoint, watcher: Watcher | None, stop: list[bool]) -> None:
+    spec, title = plan.spec, training.label
+    costs: list[RoundCost] = []
+    rows: list[dict[str, Any]] = []
+    changed: set[int] = set()
+    if watcher:
+        watcher.begin(title, spec.rounds, max(0, checkpoint.round))
+    if checkpoint.round >= 0:
+        checkpoint.restore(training)
+    else:
+        training.start()
+        rows = training.evaluate()
+        checkpoint.save(training, set(), costs, rows, "running")
+        rows = []
+    while training.round < spec.rounds:
+        cost = training.step()
+        changed |= training.fed.traffic.answered
+        note, why = "", None
+        if training.round in spec.evaluation_rounds:
+            before = time.perf_counter()
+            scored = training.evaluate()
+            cost = replace(cost, eval_seconds=time.perf_counter() - before)
+            rows += scored
+            note, why = _note(scored), _blown_up(training, scored)
+        costs.append(cost)
+        last = training.round == spec.rounds or why is not None
+        state = "diverged" if why else "done" if last else "running"
+        if last or stop[0] or training.round % spec.checkpoint_every == 0:
+            checkpoint.save(training, changed, costs, rows, state, why)
+            costs, rows, changed = [], [], set()
+        if watcher:
+            watcher.progress(title, training.round, note)
+        if why:
+            break
+        if stop[0] and not last:
+            raise Interrupted
+    if watcher:
+        watcher.end(title, checkpoint.state)
+    if stop[0]:
+        raise Interrupted
+
+
+def _note(scored: list[dict[str, Any]]) -> str:
+    """Validation accuracy (or mean loss) of the personal models of seen clients, for the progress line."""
+    rows = [row for row in scored if row["split"] == "validation" and row["model"] == "personal" and row["seen"]]
+    n = sum(row["rows"] for row in rows)
+    if not n:
+        return ""
+    correct = sum(row["correct"] for row in rows)
+    return f"validation {100 * correct / n:.1f} %" if correct == correct else f"validation loss {sum(row['loss'] for row in rows) / n:.4g}"
+
+
+def _blown_up(training: Training, scored: list[dict[str, Any]]) -> str | None:
+    return f"the loss stopped being a finite number by round {training.round}" if training.diverged(scored) else None
+
+
+def environment(command: str) -> dict[str, Any]:
+    """Where and how a run was made."""
+    return {
+        "atoll": __version__,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "command": command,
+    }
+
+
+def _write_status(folder: Path, plan: Plan, checkpoints: list[Checkpoint]) -> None:
+    status = {}
+    for entry, checkpoint in zip(plan.entries, checkpoints, strict=True):
+        known = BY_NAME.get(entry.spec.name)
+        status[entry.title] = {
+            "state": checkpoint.state,
+            "round": max(0, checkpoint.round),
+            "rounds": plan.spec.rounds,
+            "why": checkpoint.why,
+            "family": known.family if known else "own",
+            "paper": known.paper if known else "",
+            "baseline": entry.baseline,
+        }
+    saved.replace(folder / "status.json", json.dumps(status, indent=1).encode())
+
+
+def _method(asked: MethodSpec, common: dict[str, Any]) -> Any:
+    cls = _import(asked.name) if ":" in asked.name else get(asked.name)
+    names = {f.name for f in fields(cls)}
+    return configured(cls, {**{key: value for key, value in common.items() if key in names}, **asked.settings})
+
+
+def _import(path: str) -> type[Any]:
+    module, _, name = path.partition(":")
+    sys.path.insert(0, os.getcwd())  # a method in a file beside the specification
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise AtollError(f"Method {path!r}: can't import {module}: {error}.") from None
+    finally:
+        sys.path.pop(0)
+    if found is None or not hasattr(found, "__dataclass_fields__"):
+        raise AtollError(f"Method {path!r}: {module} has no method {name} (a class marked @method).")
+    return found
+
+
+def _check_common_settings(settings: dict[str, Any], methods: list[Any]) -> None:
+    known = {f.name for made in methods for f in fields(made)}
+    for name in settings:
+        if name not in known:
+            raise unknown("hyperparameter of the chosen methods", name, known)
+
+
+def _titled(pairs: list[tuple[MethodSpec, Any]]) -> list[Entry]:
+    """Entries with titles that differ: methods asked for twice show the hyperparameters in which they differ."""
+    titles = [label(made) for _, made in pairs]
+    entries = []
+    for (spec, made), title in zip(pairs, titles, strict=True):
+        if titles.count(title) > 1 and spec.settings:
+            title += " (" + ", ".join(f"{key}={value}" for key, value in spec.settings.items()) + ")"
+        entries.append(Entry(title, made, spec))
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.title in seen:
+            raise AtollError(f"{entry.title} is asked for twice with the same hyperparameters. Drop one, or set them apart.")
+        seen.add(entry.title)
+    return entries
+
+
+def _path(made: Any) -> str:
+    kind = type(made)
+    names = [row.name for row in BY_NAME.values() if row.target == f"{kind.__module__.removeprefix('atoll.methods.')}:{kind.__name__}"]
+    return names[0] if names else f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _plain(made: Any) -> dict[str, Any]:
+    """Hyperparameters of an instance that differ from the defaults, as a file can hold them."""
+    return {f.name: getattr(made, f.name) for f in fields(made) if getattr(made, f.name) != f.default}
+
+
+def _slug(title: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in title.lower()).strip("-")
+
+
+@contextmanager
+def _stop_signal() -> Iterator[list[bool]]:
+    """A flag that Ctrl-C sets; the run stops after the round in progress. A second Ctrl-C stops at once."""
+    stop = [False]
+
+    def ask(number: int, frame: Any) -> None:
+        if stop[0]:
+            raise KeyboardInterrupt
+        stop[0] = True
+
+    try:
+        before = signal.signal(signal.SIGINT, ask)
+    except ValueError:  # not in the main thread, where signals can't be caught
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+

@@ -1,0 +1,167 @@
+"""The specification of a run: what `atoll run` reads from a TOML file and from its options, checked in full before anything starts."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from atoll.core.errors import AtollError, unknown
+
+BASELINES = ("majority", "local", "fedavg", "fedavg-ft")
+DEFAULT_METHODS = ("fedper", "scaffold", "apfl", "per-fedavg", "ifca")
+
+
+class Section(BaseModel):
+    """A part of the specification: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSpec(Section):
+    """Which rows, and who owns them."""
+
+    source: str = "digits"
+    skew: tuple[str, ...] = ()
+    clients: int | None = Field(None, ge=1)
+    unseen: float = Field(0.0, ge=0, lt=1)  # share of clients held out
+    split: tuple[float, float, float] = (0.6, 0.2, 0.2)  # train, validation, test
+    public: float = Field(0, ge=0)  # share (below 1) or number of rows given away as public data
+    limit: int | None = Field(None, ge=1)  # rows used at most
+    seed: int | None = Field(None, ge=0)  # of the split; default: the run's
+    options: dict[str, Any] = Field(default_factory=dict)  # of the source (path, client, label, ...)
+
+
+class MethodSpec(Section):
+    """A method by name (or "module:Class") and its hyperparameters."""
+
+    name: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class Spec(Section):
+    """A run. Every field has a default, so an empty file is a run too."""
+
+    data: DataSpec = DataSpec()
+    model: tuple[str, ...] = ()  # empty: chosen for the data
+    methods: tuple[MethodSpec, ...] = ()
+    settings: dict[str, Any] = Field(default_factory=dict)  # hyperparameters for every method that has them
+    baselines: bool = True  # add Majority, Local, FedAvg and FedAvg+FT
+    rounds: int = Field(30, ge=1)
+    per_round: int | None = Field(None, ge=1)  # clients asked per round; default: all
+    seed: int = Field(0, ge=0)
+    eval_every: int | None = Field(None, ge=1)  # rounds; default: about 25 evaluations a run
+    checkpoint_every: int = Field(1, ge=1)  # rounds
+    dropout: float = Field(0.0, ge=0, le=1)
+    stragglers: float = Field(0.0, ge=0, le=1)
+    engine: str = "simulate"
+    threads: int | None = Field(None, ge=1)
+    lanes: int = Field(8, ge=1)
+    private_states: str = "memory"  # or "disk": memory-mapped files in the run's folder
+
+    @field_validator("private_states")
+    @classmethod
+    def _place(cls, value: str) -> str:
+        if value not in ("memory", "disk"):
+            raise ValueError('private_states is "memory" or "disk"')
+        return value
+
+    @property
+    def evaluation_rounds(self) -> list[int]:
+        """Rounds after which clients are scored: 0 (before training), every so many, and the last."""
+        every = self.eval_every or max(1, self.rounds // 25)
+        return sorted({0, self.rounds, *range(every, self.rounds + 1, every)})
+
+    def all_methods(self) -> tuple[MethodSpec, ...]:
+        """Baselines first (unless told not to), then the methods asked for, each name and setting once."""
+        asked = list(self.methods) or ([MethodSpec(name=name) for name in DEFAULT_METHODS] if self.baselines else [])
+        named = {m.name for m in asked}
+        first = [MethodSpec(name=name) for name in BASELINES if name not in named] if self.baselines else []
+        order = {name: n for n, name in enumerate(BASELINES)}
+        return tuple(sorted([*first, *asked], key=lambda m: order.get(m.name, len(order)) if self.baselines else 0))
+
+
+def read_spec(path: Path | None, changes: dict[str, Any]) -> Spec:
+    """The specification in a TOML file (None: all defaults) with `changes` (nested like the file) put on top.
+
+    AtollError, one line, for a missing file, bad TOML, an unknown key (with the nearest known one) or a value out of range.
+    """
+    content: dict[str, Any] = {}
+    if path is not None:
+        try:
+            content = tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            raise AtollError(f"There is no specification {path}.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+            raise AtollError(f"{path} can't be read as TOML: {error}.") from None
+    return make_spec(_merge(content, changes))
+
+
+def make_spec(content: dict[str, Any]) -> Spec:
+    """A Spec from nested values, with Atoll's errors."""
+    content = dict(content)
+    if "methods" in content:
+        content["methods"] = tuple(_method(m) for m in content["methods"])
+    for name in ("model",):
+        if isinstance(content.get(name), str):
+            content[name] = (content[name],)
+    if isinstance(content.get("data"), dict) and isinstance(content["data"].get("skew"), str):
+        content["data"] = {**content["data"], "skew": (content["data"]["skew"],)}
+    try:
+        return Spec.model_validate(content)
+    except ValidationError as error:
+        raise _explained(error) from None
+
+
+def _method(given: Any) -> Any:
+    """[[methods]] tables may hold hyperparameters beside the name: name = "fedprox", mu = 0.1."""
+    if isinstance(given, str):
+        return {"name": given}
+    if isinstance(given, dict) and "name" in given:
+        extra = {key: value for key, value in given.items() if key not in ("name", "settings")}
+        return {"name": given["name"], "settings": {**given.get("settings", {}), **extra}}
+    return given
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _explained(error: ValidationError) -> AtollError:
+    first = error.errors()[0]
+    at = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        section = {"data": DataSpec, "methods": MethodSpec}.get(at[0], Spec)
+        return unknown("key of the specification" if len(at) == 1 else f"key of [{at[0]}]", at[-1], section.model_fields)
+    message = first["msg"].removeprefix("Value error, ")
+    return AtollError(f"{'.'.join(at)} = {first['input']!r}: {message[:1].lower()}{message[1:]}.")
+
+
+def to_toml(spec: Spec) -> str:
+    """The specification as TOML with every default filled in; None is left out."""
+    content = spec.model_dump(mode="json")
+    methods, data = content.pop("methods"), content.pop("data")
+    lines = _table(content)
+    lines += ["", "[data]", *_table(data)]
+    for made in methods:
+        lines += ["", "[[methods]]", *_table(made)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(values: dict[str, Any]) -> list[str]:
+    return [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(str(key))} = {_toml(part)}" for key, part in value.items() if part is not None) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(part) for part in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
