@@ -12,6 +12,8 @@ from atoll.core.federation import Facts
 from atoll.core.model import Model
 from atoll.engine.device import nbytes
 from atoll.methods.fedavg import FedAvg
+from atoll.methods.fedmd import FedMD
+from atoll.methods.heterofl import HeteroFL
 from atoll.methods.local import Local
 from atoll.methods.scaffold import Scaffold
 
@@ -60,4 +62,12 @@ CASES: dict[str, Case] = {
     "fedavg": Case(FedAvg(batch=4), down=lambda b: b.model, up=lambda b: b.model + W),
     "local": Case(Local(batch=4), down=lambda b: 0, up=lambda b: 0, asks_all=True),
     "scaffold": Case(Scaffold(batch=4), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W),
+    "fedmd": Case(
+        FedMD(public_epochs=1, private_epochs=1, private_batch=4, alignment=6, digest_batch=4, revisit_epochs=1),
+        down=lambda b: 6 * 4 + 6 * b.net.outputs * 4,  # the numbers of 6 public rows, and their consensus
+        up=lambda b: 6 * b.net.outputs * 4 + W,
+        models=("mlp:6", "softmax"),
+        public=10,
+    ),
+    "heterofl": Case(HeteroFL(batch=4, epochs=1, levels="ab"), down=lambda b: b.model, up=lambda b: b.model + 4 * b.net.outputs),
 }

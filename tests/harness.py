@@ -97,7 +97,7 @@ def begin(
     for text in models:
         name, options = parse(text)
         built.append(build(name, fed.x.shape[1:], outputs, task, **options))
-    facts = facts_of(fed, tuple(built), has_pool=engine != "wire")
+    facts = facts_of(fed, tuple(built), method, has_pool=engine != "wire")
     made = make_engine(engine, fed, facts, seed, threads=threads)
     return Training(method, fed, facts, made, seed=seed, selector=selector or Uniform(per_round), conditions=conditions)
 

@@ -5,12 +5,15 @@ So results do not depend on threads, chunks or engine, unsampled clients stay un
 
 from __future__ import annotations
 
+import functools
 import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+ROUNDS = 32  # of swap-or-not; each at least halves what is left of the order, for up to 2**32 rows
 
 
 def purpose_key(seed: int, purpose: str, round: int | Array) -> Array:
@@ -29,24 +32,33 @@ def host_generator(seed: int, purpose: str, round: int) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), round])
 
 
-def shuffle(position: Array, n: Array, key: Array, rounds: int = 32) -> Array:
+def shuffle(position: Array, n: Array, key: Array, epoch: Array | int = 0) -> Array:
     """Where `position` goes under a random permutation of 0..n-1, computed for these positions alone.
 
     Swap-or-not (Hoang, Morris, Rogaway, CRYPTO 2012): each round pairs i with K - i mod n and swaps the pair or not by a hash bit. It works for
     every n, known only at run time, and costs O(len(position)): a client's epoch is shuffled without an array of the longest client's length.
 
-    position: int32 [...], values >= n give meaningless results and must be masked by the caller. n: int32 scalar >= 1.
+    position: int32 [...], values >= n give meaningless results and must be masked by the caller. n: int32 scalar >= 1. Each `epoch` has a
+    permutation of its own.
     """
-    words = jax.random.key_data(key).astype(jnp.uint32).reshape(-1)
-    seed_a, seed_b = words[0], words[-1]
+    with jax.disable_jit(False):  # some hundred small operations: compiled even where programs are not
+        return _swap_or_not(position, n, jax.random.key_data(key), jnp.asarray(epoch, jnp.uint32))
+
+
+@functools.partial(jax.jit, inline=True)
+def _swap_or_not(position: Array, n: Array, words: Array, epoch: Array) -> Array:
     size = n.astype(jnp.uint32)
-    i = position.astype(jnp.uint32)
-    for r in range(rounds):
-        pivot = _mix(seed_a + jnp.uint32(0x9E3779B9) * jnp.uint32(r + 1)) % size
+    seed = _mix(words.astype(jnp.uint32).reshape(-1)[jnp.array([0, -1])] + _mix(epoch))
+
+    def one(r: Array, i: Array) -> Array:
+        odd = jnp.uint32(0x9E3779B9) * (r.astype(jnp.uint32) + 1)
+        pivot = _mix(seed[0] + odd) % size
         partner = jnp.where(i <= pivot, pivot - i, pivot + size - i)
-        swap = _mix(jnp.maximum(i, partner) ^ _mix(seed_b + jnp.uint32(r + 1))) >> 31
-        i = jnp.where(swap == 1, partner, i)
-    return i.astype(jnp.int32)
+        swap = _mix(jnp.maximum(i, partner) ^ _mix(seed[1] + odd)) >> 31
+        return jnp.where(swap == 1, partner, i)
+
+    # a loop, not 32 copies: XLA compiles a small loop into one call, and would run the copies' scalars as 32 tasks on its thread pool
+    return jax.lax.fori_loop(0, ROUNDS, one, position.astype(jnp.uint32)).astype(jnp.int32)
 
 
 def _mix(h: Array) -> Array:

@@ -1,7 +1,8 @@
 """A model is a set of pure functions on a vector of named blocks.
 
-The weights are `tree_math.Vector(tree)` with tree = {block: {...parameters...}, ..., "buffers": {block: {...}}}, the last entry only where the
-model has buffers (BatchNorm statistics). So `y - x` and `u @ v` are written as in the papers, and a model can be cut between any two blocks.
+The weights are `tree_math.Vector(tree)` with tree = {block: {...parameters...}, ..., "buffers": {block: {...}}}, the last entry only where
+the model has buffers (BatchNorm statistics). So `y - x` and `u @ v` are written as in the papers, and a model can be cut between any
+blocks.
 """
 
 from __future__ import annotations
@@ -104,9 +105,10 @@ class Model:
         return self.network.head(*self._parts(w, self.blocks[-1:], "head"), z, EVALUATE)
 
     def split(self, w: Vector, personal: int | str | Iterable[str]) -> tuple[Vector, Vector]:
-        """(shared, private): two vectors with disjoint blocks. `personal` names the private blocks, or says how many of the last ones are private.
+        """(shared, private): two vectors with disjoint blocks. Buffers go with their block.
 
-        Buffers go with their block. AtollError for an unknown name or a number of blocks that the model does not have.
+        personal: names of the private blocks, or how many of the last blocks are private (0 and all are allowed). AtollError for an unknown
+        name or a number that the model does not have.
         """
         private = self.personal_blocks(personal)
         return self._only(w, [b for b in self.blocks if b not in private]), self._only(w, private)
@@ -126,7 +128,9 @@ class Model:
         """The blocks that `personal` means, in forward order; see `split`."""
         if isinstance(personal, int):
             if not 0 <= personal <= len(self.blocks):
-                raise AtollError(f"Model {self.name!r} has {len(self.blocks)} blocks ({_list(self.blocks)}); {personal} of them cannot be personal.")
+                raise AtollError(
+                    f"Model {self.name!r} has {len(self.blocks)} blocks ({_list(self.blocks)}); {personal} of them cannot be personal."
+                )
             return self.blocks[len(self.blocks) - personal :]
         names = {personal} if isinstance(personal, str) else set(personal)
         for name in sorted(names - set(self.blocks)):
@@ -142,7 +146,11 @@ class Model:
         return sum(int(np.prod(jnp.shape(leaf))) for leaf in jax.tree.leaves(_without_buffers(w.tree)))
 
     def narrow(self, rate: float) -> Model:
-        """The same architecture with hidden widths times `rate`, each of its arrays a leading corner of this model's (HeteroFL). Same rate, same object."""
+        """The same architecture with hidden widths times `rate` of the full model: each array is a leading corner of the full one's
+        (HeteroFL).
+
+        The same rate gives the same object. AtollError for models without a width rate.
+        """
         if self.narrower is None:
             raise AtollError(f"Model {self.name!r} cannot be made narrower. Models with a width rate: heterofl, mlp.")
         return self.narrower(rate)
@@ -153,7 +161,10 @@ class Model:
     def _parts(self, w: Vector, needed: tuple[str, ...], what: str) -> tuple[dict[str, Any], dict[str, Any]]:
         missing = [b for b in needed if b not in w.tree]
         if missing:
-            raise AtollError(f"Model {self.name!r}: `{what}` needs the blocks {_list(needed)}, but these weights lack {_list(missing)}. Join the parts first.")
+            raise AtollError(
+                f"Model {self.name!r}: `{what}` needs the blocks {_list(needed)}, but these weights lack {_list(missing)}. "
+                "Join the parts first."
+            )
         return _without_buffers(w.tree), jax.lax.stop_gradient(w.tree.get(BUFFERS, {}))
 
     def _only(self, w: Vector, blocks: Iterable[str]) -> Vector:

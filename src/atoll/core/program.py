@@ -83,10 +83,10 @@ class Task:
 
     def _view(self, data: Data, at: Context, work: Work, state: Any) -> Client:
         key = jax.random.fold_in(at.key, at.id)
-        train = Rows(data.flat, data.start["train"][at.row], data.count["train"][at.row], key, at.budget, work, self.chunk)
+        train = Rows(data.flat, self.model.input_shape, data.start["train"][at.row], data.count["train"][at.row], key, at.budget, work, self.chunk)
         public = None
         if data.public is not None:
-            public = Rows(data.public, jnp.int32(0), jnp.int32(data.public.y.shape[0]), key, at.budget, work, self.chunk)
+            public = Rows(data.public, self.model.input_shape, jnp.int32(0), jnp.int32(data.public.y.shape[0]), key, at.budget, work, self.chunk)
         given = {"state": state} if self.stateful else {}
         return Client(id=at.id, round=at.round, key=key, common_key=at.common, model=self.model, train=train, public=public, work=work, **given)
 
@@ -118,7 +118,7 @@ class Evaluation:
         task = Task(self.method, self._personal, self.name, self.model, self.chunk, self.stateful)
         if self.stateful:
             join = Task(self.method, self.method.join, "join", self.model, self.chunk, stateful=False)
-            fresh = at._replace(key=joined.key)
+            fresh = at._replace(key=jax.random.wrap_key_data(joined.key_data))
             state = jax.lax.cond(joined.yes, lambda s: s, lambda s: jax.tree.map(_like, s, join(data, fresh, shared, None, ()).reply), state)
         k = task._view(data, at, work, state)
         models = [self._personal(k, shared), self._common(k, shared)]
@@ -137,7 +137,7 @@ class Evaluation:
             return Score(nothing, nothing, nothing)
         sums = []
         for split in SCORED:
-            rows = Rows(data.flat, data.start[split][at.row], data.count[split][at.row], k.key, at.budget, work, self.chunk)
+            rows = Rows(data.flat, self.model.input_shape, data.start[split][at.row], data.count[split][at.row], k.key, at.budget, work, self.chunk)
             sums.append(rows.sum(lambda batch: self._sums(k, w, batch)))
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sums)
 
@@ -169,7 +169,7 @@ class Joined(NamedTuple):
     """Whether a client to be scored has joined before, and the key with which it would join."""
 
     yes: Array  # bool
-    key: Array
+    key_data: Array  # uint32
 
 
 def is_stateful(method: Any, program: Callable[..., Any]) -> bool:

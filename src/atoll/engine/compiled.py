@@ -39,12 +39,16 @@ Program = Callable[[Data, Context, Any, Any, Any], Outcome]
 
 
 def lane(program: Program, fold: Fold, together: int = 1) -> Callable[..., LaneResult]:
-    """`run(data, cohort, count, shared, round, key, common) -> LaneResult`, to be jitted. The number of clients done is dynamic: nothing is padded with work.
+    """`run(data, cohort, count, shared, round, key_data, common_data) -> LaneResult`, to be jitted. The number of clients done is dynamic: nothing is padded.
+
+    Keys come as their data (uint32): with typed keys among its arguments JAX dispatches through Python and holds the interpreter's lock meanwhile.
 
     together: clients computed at once by vectorisation (for accelerators and tiny models; on a CPU one after another is faster).
     """
 
-    def run(data: Data, cohort: Cohort, count: Array, shared: Any, round: Array, key: Array, common: Array) -> LaneResult:
+    def run(data: Data, cohort: Cohort, count: Array, shared: Any, round: Array, key_data: Array, common_data: Array) -> LaneResult:
+        key, common = jax.random.wrap_key_data(key_data), jax.random.wrap_key_data(common_data)
+
         def client(j: Array) -> Outcome:
             at = Context(cohort.ids[j], cohort.ids[j], round, key, cohort.budgets[j], common)
             return program(data, at, shared, _pick(cohort.mine, j), _pick(cohort.states, j))

@@ -42,7 +42,14 @@ def public_rows(fed: Federation) -> Flat | None:
 
 
 def flat(fed: Federation, x: np.ndarray, y: np.ndarray) -> Flat:
-    return Flat(jnp.asarray(x), jnp.asarray(y), jnp.asarray(fed.shift, jnp.float32), jnp.asarray(fed.scale, jnp.float32))
+    shift, scale = (_per_value(value, x.shape[1:]) for value in (fed.shift, fed.scale))
+    return Flat(jnp.asarray(x.reshape(len(x), -1)), jnp.asarray(y), shift, scale)
+
+
+def _per_value(value: np.ndarray | float, shape: tuple[int, ...]) -> jax.Array:
+    """A shift or scale as a scalar or one number per value of a flattened row."""
+    value = np.asarray(value, np.float32)
+    return jnp.asarray(value if value.ndim == 0 else np.broadcast_to(value, shape).reshape(-1))
 
 
 def chunk_size(fed: Federation) -> int:

@@ -10,13 +10,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import jax
+
 
 def prepare() -> None:
-    """Sets what can only be set before JAX's CPU client exists. Settings that the user made himself are left alone."""
+    """Sets what can only be set before JAX's CPU client exists. Settings that the user made himself in the environment are left alone."""
     os.environ.setdefault("PJRT_NPROC", "1")
-    os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "xla"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    settings = {
+        "jax_cpu_enable_async_dispatch": False,
+        "jax_compilation_cache_dir": str(cache_folder() / "xla"),
+        "jax_persistent_cache_min_compile_time_secs": 0.3,
+    }
+    for name, value in settings.items():
+        if name.upper() not in os.environ:  # JAX read the environment when it was imported
+            jax.config.update(name, value)
 
 
 def cache_folder() -> Path:

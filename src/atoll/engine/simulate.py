@@ -101,15 +101,16 @@ class Simulate:
         m = len(job.ids)
         size = -(-m // self.lanes)
         run = self._compile(job)
-        key = purpose_key(self.seed, job.task.name, job.round)
-        common = common_key(self.seed)
-        mine = job.mine if job.kind != "evaluate" else Joined(job.mine, _repeat_key(purpose_key(self.seed, "join", 0), m))
+        key = np.asarray(jax.random.key_data(purpose_key(self.seed, job.task.name, job.round)))
+        common = np.asarray(jax.random.key_data(common_key(self.seed)))
+        mine = job.mine if job.kind != "evaluate" else Joined(job.mine, _repeat(purpose_key(self.seed, "join", 0), m))
 
         def one(first: int) -> tuple[np.ndarray, LaneResult]:
             at = np.arange(first, min(first + size, m))
             filled = np.concatenate([at, np.full(size - len(at), at[-1])])
             cohort = Cohort(job.ids[filled].astype(np.int32), job.budgets[filled], jax.tree.map(lambda leaf: leaf[filled], mine), self._held(job, filled))
-            return at, jax.block_until_ready(run(self.data, cohort, np.int32(len(at)), job.shared, np.int32(job.round), key, common))
+            inputs = jax.block_until_ready(jax.device_put((cohort, np.int32(len(at)), job.shared, np.int32(job.round), key, common)))
+            return at, jax.block_until_ready(run(self.data, *inputs))
 
         starts = range(0, m, size)
         warm = (job.task, job.fold, size, jax.tree.structure(job.mine))
@@ -149,5 +150,5 @@ def _cut(tree: Any, n: int) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:n], tree)
 
 
-def _repeat_key(key: Any, n: int) -> Any:
-    return jax.random.wrap_key_data(np.repeat(np.asarray(jax.random.key_data(key))[None], n, axis=0))
+def _repeat(key: Any, n: int) -> np.ndarray:
+    return np.repeat(np.asarray(jax.random.key_data(key))[None], n, axis=0)

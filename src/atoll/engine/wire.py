@@ -41,7 +41,7 @@ class Node:
         if job.kind != "join" and job.task.stateful:
             state = decode(self.state) if self.state is not None else fresh_state(job, self._data, self.client, 0, self._seed)
         if job.kind == "evaluate":
-            mine = Joined(np.bool_(True), purpose_key(self._seed, "join", 0))
+            mine = Joined(np.bool_(True), jax.random.key_data(purpose_key(self._seed, "join", 0)))
         out = compiled(self._data, at, shared, mine, state)
         if job.kind == "join":
             self.state = encode(out.reply)

@@ -144,7 +144,7 @@ def open_plan(folder: Path, federation: Federation | None = None) -> Plan:
 
 def _train(plan: Plan, entry: Entry, checkpoint: Checkpoint, folder: Path, watcher: Watcher | None, stop: list[bool]) -> None:
     spec = plan.spec
-    facts = facts_of(plan.federation, plan.models, has_pool=spec.engine != "wire")
+    facts = facts_of(plan.federation, plan.models, entry.method, has_pool=spec.engine != "wire")
     states = folder / "private" if spec.private_states == "disk" else None
     engine = make_engine(spec.engine, plan.federation, facts, spec.seed, threads=spec.threads, lanes=spec.lanes, state_folder=states)
     conditions = Conditions(spec.dropout, spec.stragglers) if spec.dropout or spec.stragglers else None

@@ -39,9 +39,11 @@ class RoundCost:
     peak_memory: int
 
 
-def facts_of(fed: Federation, models: tuple[Model, ...], *, has_pool: bool = True) -> Facts:
-    """What the server may know. With several models, clients take them in turn."""
-    architecture = np.append(np.arange(len(fed.names)) % len(models), 0)
+def facts_of(fed: Federation, models: tuple[Model, ...], method: Any = None, *, has_pool: bool = True) -> Facts:
+    """What the server may know when it runs `method`. With several models, clients take them in turn."""
+    models = models if method is None else architectures_of(method, models)
+    first = np.array([models.index(model) for model in models])  # a model that is listed twice is one architecture
+    architecture = np.append(first[np.arange(len(fed.names)) % len(models)], 0)
     public = None
     if fed.public is not None:
         x = jnp.asarray(fed.public[0])
@@ -152,6 +154,15 @@ def peak_memory(now: int) -> int:
 
 def check_method(method: Any, facts: Facts) -> None:
     """Refuses what can't work before anything is trained."""
-    if len(facts.models) > 1 and not getattr(method, "many_architectures", False):
-        names = ", ".join(m.name for m in facts.models)
-        raise AtollError(f"{label(method)} shares one model among all clients and can't run with several architectures ({names}). Give one --model.")
+    architectures_of(method, facts.models)
+
+
+def architectures_of(method: Any, models: tuple[Model, ...]) -> tuple[Model, ...]:
+    """The architectures that clients take in turn under this method: the run's, or what the method makes of its only one (several widths)."""
+    first, *others = models
+    if others and not getattr(method, "many_architectures", False):
+        names = ", ".join(m.name for m in models)
+        raise AtollError(
+            f"{label(method)} shares one model among all clients and can't run with several architectures ({names}). Give one --model."
+        )
+    return method.architectures(first) if hasattr(method, "architectures") else models
