@@ -1,0 +1,37 @@
+# One command per habit. Needs Python 3.11 or later with pip and venv, and make; everything else goes into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-long check bench docs clean
+
+demo: .venv/.run  ## run the main job on the embedded data and write its report
+	$(BIN)/atoll run
+
+test: .venv/.dev  ## the tests that every change must pass
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: .venv/.dev  ## tests that take minutes
+	$(BIN)/python -m pytest -m long
+
+check: .venv/.dev  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+bench: .venv/.run  ## speed side by side with other simulators, as ratios within one run
+	$(PYTHON) benchmarks/run.py
+
+docs: .venv/.dev  ## rewrite the generated parts of README and docs
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf .venv benchmarks/.venv
+
+.venv/.run: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/.dev: .venv/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
