@@ -70,7 +70,15 @@ def run(
 
     given = _data_changes(data, path, client, label, task, skew, clients, unseen, public, limit)
     changes = _present(
-        seed=seed, rounds=rounds, per_round=per_round, eval_every=eval_every, dropout=dropout, stragglers=stragglers, engine=engine, threads=threads, baselines=baselines
+        seed=seed,
+        rounds=rounds,
+        per_round=per_round,
+        eval_every=eval_every,
+        dropout=dropout,
+        stragglers=stragglers,
+        engine=engine,
+        threads=threads,
+        baselines=baselines,
     )
     if given:
         changes["data"] = given
@@ -175,7 +183,9 @@ def _carry_out(plan: Any, folder: Path) -> None:
 
     console = Console()
     fed = plan.federation
-    console.print(f"[bold]{fed.name}[/bold]: {len(fed.names)} clients, {fed.count['train'].sum():,} train rows, model {', '.join(m.name for m in plan.models)}, run {folder}")
+    console.print(
+        f"[bold]{fed.name}[/bold]: {len(fed.names)} clients, {fed.count['train'].sum():,} train rows, model {', '.join(m.name for m in plan.models)}, run {folder}"
+    )
     try:
         with Progress(console, len(plan.entries)) as progress:
             execute(plan, folder, progress, command=" ".join(["atoll", *sys.argv[1:]]))
@@ -187,7 +197,16 @@ def _carry_out(plan: Any, folder: Path) -> None:
 
 
 def _data_changes(
-    data: Text, path: Text, client: Text, label: Text, task: Text, skew: list[str] | None, clients: int | None, unseen: float | None, public: float | None, limit: int | None
+    data: Text,
+    path: Text,
+    client: Text,
+    label: Text,
+    task: Text,
+    skew: list[str] | None,
+    clients: int | None,
+    unseen: float | None,
+    public: float | None,
+    limit: int | None,
 ) -> dict[str, Any]:
     options = _present(path=path, client=client, label=label, task=task)
     source = data

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -63,8 +65,7 @@ def print_sources() -> None:
     Console().print(table)
 
 
-def _range(rule: object) -> str:
-    found = dict(rule)  # type: ignore[call-overload]
+def _range(found: Mapping[str, Any]) -> str:
     if found.get("blocks"):
         return "number of blocks, or block names"
     if found.get("choices"):

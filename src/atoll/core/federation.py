@@ -117,7 +117,7 @@ class Fed:
         if len(self.models) > 1 and not getattr(self.method, "many_architectures", False):
             names = ", ".join(m.name for m in self.models)
             raise AtollError(f"{label(self.method)} shares one model among all clients and can't run with several architectures ({names}). Give one --model.")
-        return self.models[0]
+        return next(iter(self.models))
 
     @property
     def public(self) -> tuple[Array, Array]:

@@ -81,9 +81,13 @@ class Stack:
         return total
 
     def start(self, reply: Any) -> Any:
-        raise AtollError("This fold sees single replies; it has no running total.")
+        return _no_total(self)
 
-    add = merge = start
+    def add(self, total: Any, reply: Any) -> Any:
+        return _no_total(self)
+
+    def merge(self, left: Any, right: Any) -> Any:
+        return _no_total(self)
 
 
 @dataclass(frozen=True)
@@ -136,11 +140,7 @@ class ElementMean:
         return _zeros(jax.eval_shape(self.place, reply))
 
     def add(self, total: Any, reply: Any) -> Any:
-        return self.merge(total, self._sums(reply))
-
-    def _sums(self, reply: Any) -> Any:
-        value, owns = self.place(reply)
-        return value, owns
+        return self.merge(total, self.place(reply))
 
     def merge(self, left: Any, right: Any) -> Any:
         count = jax.tree.map(jnp.add, left[1], right[1])
@@ -157,7 +157,7 @@ class Median:
 
     streamed: ClassVar[bool] = False
     linear: ClassVar[bool] = False
-    start = add = merge = Stack.start
+    start, add, merge = Stack.start, Stack.add, Stack.merge
 
     def finish(self, total: Any) -> Any:
         return _unweighted(total, lambda leaf: jnp.median(leaf, axis=0))
@@ -170,7 +170,7 @@ class TrimmedMean:
     share: float = 0.1
     streamed: ClassVar[bool] = False
     linear: ClassVar[bool] = False
-    start = add = merge = Stack.start
+    start, add, merge = Stack.start, Stack.add, Stack.merge
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 0.5:
@@ -182,6 +182,10 @@ class TrimmedMean:
             return jnp.sort(leaf, axis=0)[cut : leaf.shape[0] - cut].mean(axis=0)
 
         return _unweighted(total, trim)
+
+
+def _no_total(fold: Any) -> Any:
+    raise AtollError(f"{type(fold).__name__} must see the single replies; it has no running total.")
 
 
 def _unweighted(stacked: Any, reduce: Callable[[Array], Array]) -> Any:

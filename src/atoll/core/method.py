@@ -18,7 +18,9 @@ from atoll.core.errors import AtollError, unknown
 T = TypeVar("T")
 
 
-def hyper(default: Any, *, ge: float | None = None, gt: float | None = None, le: float | None = None, lt: float | None = None, choices: tuple[Any, ...] = ()) -> Any:
+def hyper(
+    default: Any, *, ge: float | None = None, gt: float | None = None, le: float | None = None, lt: float | None = None, choices: tuple[Any, ...] = ()
+) -> Any:
     """A hyperparameter: its default and its range (`ge` >=, `gt` >, `le` <=, `lt` <) or its `choices`."""
     return dataclasses.field(default=default, metadata={"ge": ge, "gt": gt, "le": le, "lt": lt, "choices": choices})
 

@@ -128,9 +128,7 @@ class Model:
         """The blocks that `personal` means, in forward order; see `split`."""
         if isinstance(personal, int):
             if not 0 <= personal <= len(self.blocks):
-                raise AtollError(
-                    f"Model {self.name!r} has {len(self.blocks)} blocks ({_list(self.blocks)}); {personal} of them cannot be personal."
-                )
+                raise AtollError(f"Model {self.name!r} has {len(self.blocks)} blocks ({_list(self.blocks)}); {personal} of them cannot be personal.")
             return self.blocks[len(self.blocks) - personal :]
         names = {personal} if isinstance(personal, str) else set(personal)
         for name in sorted(names - set(self.blocks)):
@@ -161,10 +159,7 @@ class Model:
     def _parts(self, w: Vector, needed: tuple[str, ...], what: str) -> tuple[dict[str, Any], dict[str, Any]]:
         missing = [b for b in needed if b not in w.tree]
         if missing:
-            raise AtollError(
-                f"Model {self.name!r}: `{what}` needs the blocks {_list(needed)}, but these weights lack {_list(missing)}. "
-                "Join the parts first."
-            )
+            raise AtollError(f"Model {self.name!r}: `{what}` needs the blocks {_list(needed)}, but these weights lack {_list(missing)}. Join the parts first.")
         return _without_buffers(w.tree), jax.lax.stop_gradient(w.tree.get(BUFFERS, {}))
 
     def _only(self, w: Vector, blocks: Iterable[str]) -> Vector:

@@ -41,13 +41,13 @@ class Outcome(NamedTuple):
 
 
 class Context(NamedTuple):
-    """The arrays of one client's call."""
+    """The arrays of one client's call (JAX or NumPy)."""
 
-    id: Array  # int32, the client's number in the federation: names its randomness
-    row: Array  # int32, where the client stands in Data's tables
-    round: Array  # int32
+    id: Any  # int32, the client's number in the federation: names its randomness
+    row: Any  # int32, where the client stands in Data's tables
+    round: Any  # int32
     key: Array  # key of (seed, purpose, round); the client's id is folded in
-    budget: Array  # float32 in (0, 1]: share of the asked work it can do
+    budget: Any  # float32 in (0, 1]: share of the asked work it can do
     common: Array  # the run's common key, from which the server's first model is drawn
 
 
@@ -168,8 +168,8 @@ def score_rows(task: str, out: Array, batch: Batch) -> Score:
 class Joined(NamedTuple):
     """Whether a client to be scored has joined before, and the key with which it would join."""
 
-    yes: Array  # bool
-    key_data: Array  # uint32
+    yes: Any  # bool
+    key_data: Any  # uint32
 
 
 def is_stateful(method: Any, program: Callable[..., Any]) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import eval_jaxpr
 from jax import Array
 
 
@@ -19,8 +20,8 @@ class Work:
 
     def __init__(self, sites: list[float] | None = None):
         self.sites = [] if sites is None else sites
-        self.flops: Array | float = jnp.float32(0)
-        self.steps: Array | int = jnp.int32(0)
+        self.flops: Array = jnp.float32(0)
+        self.steps: Array = jnp.int32(0)
         self._site = 0
         self._inside = False
 
@@ -48,13 +49,18 @@ def body_flops(body: Callable[..., Any], args: tuple[Any, ...]) -> float:
 
 
 def _jaxpr_flops(jaxpr: Any, consts: Any) -> float:
-    structs = ([_shape(c) for c in consts], [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.invars])
-    lowered = jax.jit(lambda c, a: jax.core.eval_jaxpr(jaxpr, c, *a)).lower(*structs)
-    cost: Any = lowered.cost_analysis()
-    total = float((cost or {}).get("flops", 0.0))
+    """XLA's count, in which every inner loop has one pass, plus the passes that it leaves out."""
+    total = _counted_once(jaxpr, consts)
     for inner, length in _inner_loops(jaxpr):
-        total += (length - 1) * _jaxpr_flops(inner.jaxpr, inner.consts)
+        total += length * _jaxpr_flops(inner.jaxpr, inner.consts) - _counted_once(inner.jaxpr, inner.consts)
     return total
+
+
+def _counted_once(jaxpr: Any, consts: Any) -> float:
+    structs = ([_shape(c) for c in consts], [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.invars])
+    lowered = jax.jit(lambda c, a: eval_jaxpr(jaxpr, c, *a)).lower(*structs)
+    cost: Any = lowered.cost_analysis()
+    return float((cost or {}).get("flops", 0.0))
 
 
 def _inner_loops(jaxpr: Any) -> Iterator[tuple[Any, int]]:

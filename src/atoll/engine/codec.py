@@ -52,7 +52,7 @@ def _pack(value: Any, name: str, arrays: list[tuple[str, np.ndarray]]) -> Any:
     if isinstance(value, Vector):
         return {"vector": inner(value.tree, "w")}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        kind = type(value)
+        kind: Any = type(value)
         return {"named": [kind.__module__, kind.__qualname__], "items": [inner(part, field) for field, part in zip(kind._fields, value, strict=True)]}
     if isinstance(value, tuple | list):
         return {"tuple" if isinstance(value, tuple) else "list": [inner(part, n) for n, part in enumerate(value)]}

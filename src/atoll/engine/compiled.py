@@ -18,8 +18,8 @@ from atoll.engine.device import nbytes
 class Cohort(NamedTuple):
     """The clients of one lane; arrays have a first axis [lane], of which `count` entries are real."""
 
-    ids: Array  # int32, also their places in Data's tables
-    budgets: Array  # float32
+    ids: Any  # int32, also their places in Data's tables
+    budgets: Any  # float32
     mine: Any  # per-client messages, or None
     states: Any  # private states, or ()
 

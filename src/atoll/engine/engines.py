@@ -15,7 +15,9 @@ from atoll.engine.wire import Wire
 NAMES = ("simulate", "loop", "wire")
 
 
-def make_engine(name: str, fed: Federation, facts: Facts, seed: int, *, threads: int | None = None, lanes: int = 8, state_folder: Path | None = None) -> Exchange:
+def make_engine(
+    name: str, fed: Federation, facts: Facts, seed: int, *, threads: int | None = None, lanes: int = 8, state_folder: Path | None = None
+) -> Exchange:
     """An engine for one run. `threads`, `lanes` and `state_folder` concern the simulator only."""
     executor: Executor
     if name == "simulate":

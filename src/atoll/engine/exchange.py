@@ -24,7 +24,7 @@ from atoll.engine.device import nbytes
 class Job:
     """One program to run on clients of one architecture with messages of one shape."""
 
-    task: Task | Evaluation
+    task: Any  # Task, or Evaluation for kind "evaluate"
     kind: Literal["ask", "join", "evaluate"]  # ask: state in and out; join: the reply becomes the state; evaluate: state in, nothing kept
     fold: Fold
     architecture: int
@@ -145,7 +145,9 @@ def fold_parts(fold: Fold, parts: list[tuple[np.ndarray, Part]], count: int) -> 
         return fold.finish(total)
     forms = {jax.tree.structure(part.singles) for _, part in parts} | {tuple(np.shape(leaf)[1:] for leaf in jax.tree.leaves(part.singles)) for _, part in parts}
     if len(forms) > 2:
-        raise AtollError(f"{type(fold).__name__} stacks replies, and these have different shapes. Fold them with one that puts them together, such as ElementMean.")
+        raise AtollError(
+            f"{type(fold).__name__} stacks replies, and these have different shapes. Fold them with one that puts them together, such as ElementMean."
+        )
     where = np.concatenate([at for at, _ in parts])
     back = np.argsort(where)
     if (back == np.arange(count)).all() and len(parts) == 1:

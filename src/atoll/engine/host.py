@@ -48,7 +48,8 @@ def run_host_job(job: Job, rows: HostRows, states: States, seed: int) -> Part:
     replies = []
     for j, i in enumerate(job.ids):
         state = jax.tree.map(lambda leaf: leaf[0], states.gather(job.architecture, job.ids[j : j + 1])) if task.stateful else ()
-        k = HostClient(int(i), job.round, *rows(int(i)), host_generator(seed, f"{task.name} {i}", job.round), task.model, state)
+        x, y = rows(int(i))
+        k = HostClient(int(i), job.round, x, y, host_generator(seed, f"{task.name} {i}", job.round), task.model, state)
         mine = () if job.mine is None else (jax.tree.map(lambda leaf, j=j: np.asarray(leaf[j]), job.mine),)
         out = task.program(k, job.shared, *mine)
         if task.stateful:

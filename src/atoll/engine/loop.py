@@ -71,7 +71,14 @@ class Loop:
 
     def _client(self, job: Job, j: int) -> Any:
         i = int(job.ids[j])
-        at = Context(jnp.int32(i), jnp.int32(i), jnp.int32(job.round), purpose_key(self.seed, job.task.name, job.round), jnp.float32(job.budgets[j]), common_key(self.seed))
+        at = Context(
+            jnp.int32(i),
+            jnp.int32(i),
+            jnp.int32(job.round),
+            purpose_key(self.seed, job.task.name, job.round),
+            jnp.float32(job.budgets[j]),
+            common_key(self.seed),
+        )
         mine = None if job.mine is None else jax.tree.map(lambda leaf: jnp.asarray(leaf[j]), job.mine)
         if job.kind == "evaluate":
             mine = Joined(mine, jax.random.key_data(purpose_key(self.seed, "join", 0)))

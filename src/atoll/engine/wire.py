@@ -36,7 +36,14 @@ class Node:
         shared, mine = decode(message)
         if job.kind == "ask" and is_on_host(job.task.program):
             return self._on_host(job, shared, mine)
-        at = Context(np.int32(self.client), np.int32(0), np.int32(job.round), purpose_key(self._seed, job.task.name, job.round), np.float32(budget), common_key(self._seed))
+        at = Context(
+            np.int32(self.client),
+            np.int32(0),
+            np.int32(job.round),
+            purpose_key(self._seed, job.task.name, job.round),
+            np.float32(budget),
+            common_key(self._seed),
+        )
         state: Any = ()
         if job.kind != "join" and job.task.stateful:
             state = decode(self.state) if self.state is not None else fresh_state(job, self._data, self.client, 0, self._seed)
@@ -53,7 +60,9 @@ class Node:
     def _on_host(self, job: Job, shared: Any, mine: Any) -> tuple[bytes, float, int]:
         task = job.task
         state = decode(self.state) if task.stateful and self.state is not None else ()
-        k = HostClient(self.client, job.round, *self._rows(self.client), host_generator(self._seed, f"{task.name} {self.client}", job.round), task.model, state)
+        random = host_generator(self._seed, f"{task.name} {self.client}", job.round)
+        x, y = self._rows(self.client)
+        k = HostClient(self.client, job.round, x, y, random, task.model, state)
         out = task.program(k, shared) if mine is None else task.program(k, shared, mine)
         if task.stateful:
             out, new = out

@@ -19,7 +19,6 @@ import jax
 
 from atoll import __version__
 from atoll.core.errors import AtollError, unknown
-from atoll.core.federation import Facts
 from atoll.core.method import configured, label
 from atoll.core.model import Model
 from atoll.data.federation import Federation
@@ -318,4 +317,3 @@ def _stop_signal() -> Iterator[list[bool]]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
-

@@ -45,7 +45,7 @@ class MethodSpec(Section):
 class Spec(Section):
     """A run. Every field has a default, so an empty file is a run too."""
 
-    data: DataSpec = DataSpec()
+    data: DataSpec = Field(default_factory=lambda: DataSpec.model_validate({}))
     model: tuple[str, ...] = ()  # empty: chosen for the data
     methods: tuple[MethodSpec, ...] = ()
     settings: dict[str, Any] = Field(default_factory=dict)  # hyperparameters for every method that has them

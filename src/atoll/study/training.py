@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,9 @@ def facts_of(fed: Federation, models: tuple[Model, ...], method: Any = None, *, 
 class Training:
     """A method in training. `server` is its server state after `round` rounds."""
 
-    def __init__(self, method: Any, federation: Federation, facts: Facts, engine: Exchange, *, seed: int, selector: Selector, conditions: Conditions | None = None):
+    def __init__(
+        self, method: Any, federation: Federation, facts: Facts, engine: Exchange, *, seed: int, selector: Selector, conditions: Conditions | None = None
+    ):
         self.method, self.federation, self.engine = method, federation, engine
         self.label = label(method)
         self.fed = Fed(method, engine, facts, selector, conditions, seed)
@@ -83,10 +86,8 @@ class Training:
         self.round += 1
         wall, cpu = time.perf_counter(), time.process_time()
         self.fed.begin_round(self.round, self.shared)
-        try:
+        with contextlib.suppress(NobodyAnswered):  # a lost round: the server keeps its state
             self.server = jax.block_until_ready(self.method.round(self.server, self.fed))
-        except NobodyAnswered:
-            pass  # a lost round: the server keeps its state
         return self._cost(time.perf_counter() - wall, time.process_time() - cpu)
 
     def _cost(self, seconds: float, cpu_seconds: float) -> RoundCost:
@@ -162,7 +163,5 @@ def architectures_of(method: Any, models: tuple[Model, ...]) -> tuple[Model, ...
     first, *others = models
     if others and not getattr(method, "many_architectures", False):
         names = ", ".join(m.name for m in models)
-        raise AtollError(
-            f"{label(method)} shares one model among all clients and can't run with several architectures ({names}). Give one --model."
-        )
+        raise AtollError(f"{label(method)} shares one model among all clients and can't run with several architectures ({names}). Give one --model.")
     return method.architectures(first) if hasattr(method, "architectures") else models

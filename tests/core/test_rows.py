@@ -1,0 +1,250 @@
+"""What a program sees of its rows, in all engines."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from atoll.core.errors import AtollError
+from atoll.core.fold import stack
+from atoll.core.method import method, on_host, stateless
+from atoll.parts.conditions import Conditions
+from tests.harness import begin, federation, small_digits, train
+
+
+class Seen(NamedTuple):
+    rows: object  # how often each row was visited
+    steps: object
+    mean: object
+    partial: object
+
+
+@method
+class Look:
+    """Counts visits of rows; rows carry their own number."""
+
+    epochs: float = 2.0
+    partial_work = True
+
+    def init(self, fed):
+        return jnp.zeros(())
+
+    def round(self, s, fed):
+        return fed.ask(fed.everyone(), self.look, s, reduce=stack).reply
+
+    def look(self, k, s):
+        def count(visits, batch):
+            return visits.at[batch.x[:, 0].astype(int)].add(batch.mask)
+
+        visits, steps = k.fold(count, jnp.zeros(40), batch=4, epochs=self.epochs)
+        mean = k.mean(lambda rows: (rows.x[:, 0] * rows.mask).sum() / rows.mask.sum())
+        draw = k.draw(12, k.key)
+        return Seen(visits, steps, mean, draw.mask.sum())
+
+    def personalize(self, k, s):
+        return ()
+
+    def predict(self, k, w, x):
+        return jnp.zeros((x.shape[0], 2))
+
+
+def numbered():
+    """Clients with 9, 14 and 3 train rows, numbered 0..25."""
+    x = np.arange(32, dtype=np.float32)[:, None]
+    return federation(x, np.arange(32, dtype=np.int32) % 2, [(9, 1, 1), (14, 1, 1), (3, 1, 1)])
+
+
+@pytest.mark.parametrize("engine", ["simulate", "loop", "wire"])
+def test_every_row_is_visited_once_an_epoch(engine):
+    seen = train(Look(), numbered(), 1, models=("softmax",), engine=engine).server
+    first = 0
+    for i, n in enumerate((9, 14, 3)):
+        expected = np.zeros(40)
+        expected[first : first + n] = 2
+        np.testing.assert_array_equal(seen.rows[i], expected)
+        assert seen.steps[i] == 2 * -(-n // 4)
+        assert seen.mean[i] == pytest.approx(np.arange(first, first + n).mean())
+        assert seen.partial[i] == min(n, 12)
+        first += n
+
+
+def test_a_straggler_does_part_of_the_steps_and_at_least_one():
+    seen = train(Look(), numbered(), 1, models=("softmax",), conditions=Conditions(stragglers=1.0)).server
+    whole = np.array([2 * -(-n // 4) for n in (9, 14, 3)])
+    assert (np.asarray(seen.steps) >= 1).all()
+    assert (np.asarray(seen.steps) < whole).any()
+
+
+def test_half_an_epoch_is_half_the_batches():
+    seen = train(Look(epochs=0.5), numbered(), 1, models=("softmax",)).server
+    np.testing.assert_array_equal(seen.steps, [1, 2, 0])
+
+
+@method
+class Forgets:
+    """A program that forgets the private state."""
+
+    def init(self, fed):
+        return jnp.zeros(())
+
+    def join(self, k, s):
+        return s
+
+    def round(self, s, fed):
+        fed.ask(fed.everyone(), self.update, s)
+        return s
+
+    def update(self, k, s):
+        return s
+
+    def personalize(self, k, s):
+        return k.state
+
+
+@method
+class Asks:
+    """Server code with a mistake of choice."""
+
+    mistake: str = "none"
+
+    def init(self, fed):
+        return fed.ask(fed.everyone(), self.early, jnp.zeros(())) and jnp.zeros(()) if self.mistake == "early" else jnp.zeros(())
+
+    def join(self, k, s):
+        return s
+
+    def round(self, s, fed):
+        match self.mistake:
+            case "nobody":
+                fed.ask([], self.update, s)
+            case "twice":
+                fed.ask([0, 0], self.update, s)
+            case "few messages":
+                fed.ask([0, 1], self.update, s, each=[s])
+            case "shape":
+                fed.ask([0, 1], self.update, s, each=jnp.zeros(3))
+            case "fails":
+                fed.ask([1], self.fails, s)
+            case "other state":
+                fed.ask([0], self.other, s)
+        return s
+
+    def early(self, k, s):
+        return s
+
+    def update(self, k, s, mine=None):
+        return s, k.state
+
+    def other(self, k, s):
+        return s, jnp.zeros(3)
+
+    def fails(self, k, s):
+        raise ValueError("boom")
+
+    def personalize(self, k, s):
+        return ()
+
+    def predict(self, k, w, x):
+        return jnp.zeros((x.shape[0], 10))
+
+
+def test_forgetting_the_private_state_is_an_error():
+    with pytest.raises(AtollError, match=r"Forgets.update must return \(reply, private state\)"):
+        train(Forgets(), small_digits(2), 1)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "text"),
+    [
+        ("early", "before clients have joined"),
+        ("nobody", "no client"),
+        ("twice", "twice of the same client"),
+        ("few messages", "1 messages for 2 clients"),
+        ("shape", "first axis must count the 2 clients"),
+        ("other state", r"state is \(3,\) instead of \(\)"),
+    ],
+)
+def test_mistakes_in_server_code_are_named(mistake, text):
+    with pytest.raises(AtollError, match=text):
+        train(Asks(mistake=mistake), small_digits(2), 1)
+
+
+def test_the_loop_engine_names_method_program_client_and_round():
+    with pytest.raises(AtollError, match=r"Asks.fails failed at client 1 in round 1: ValueError: boom"):
+        train(Asks(mistake="fails"), small_digits(2), 1, engine="loop")
+
+
+@method
+class HostMean:
+    """Class means by NumPy, kept at the client; the server gets a stateless count."""
+
+    def init(self, fed):
+        return fed.ask(fed.everyone(), self.count, None).reply.sum()
+
+    @stateless
+    def count(self, k, _):
+        return k.n
+
+    def join(self, k, s):
+        return jnp.zeros(64)
+
+    def round(self, s, fed):
+        fed.ask(fed.everyone(), self.fit, s)
+        return s
+
+    @on_host
+    def fit(self, k, s):
+        assert isinstance(k.x, np.ndarray)
+        return None, k.x.reshape(k.n, -1).mean(axis=0) + 0 * k.random.random()
+
+    def personalize(self, k, s):
+        return k.state
+
+    def predict(self, k, w, x):
+        return jnp.zeros((x.shape[0], 10)) + w.sum()
+
+
+@pytest.mark.parametrize("engine", ["simulate", "loop", "wire"])
+def test_programs_on_the_host_see_numpy_rows(engine):
+    fed = small_digits(3)
+    trained = train(HostMean(), fed, 1, engine=engine)
+    assert int(trained.server) == fed.count["train"].sum()
+    for i, state in trained.states.items():
+        first, n = fed.start["train"][i], fed.count["train"][i]
+        np.testing.assert_allclose(state, fed.x[first : first + n].reshape(n, -1).mean(axis=0) / 16, rtol=1e-5)
+
+
+def test_public_rows_are_missed_with_advice():
+    @method
+    class Public:
+        """Wants public rows."""
+
+        def init(self, fed):
+            return fed.public[0]
+
+        def round(self, s, fed):
+            return s
+
+        def global_model(self, k, s):
+            return s
+
+    with pytest.raises(AtollError, match=r"--public 0\.1"):
+        begin(Public(), small_digits(2)).start()
+
+
+def test_states_can_live_in_memory_mapped_files(tmp_path):
+    from atoll.engine.store import Store
+
+    store = Store(tmp_path)
+    memory = Store()
+    for ids in ([3, 1], [7], list(range(20, 50)), [1, 49]):
+        states = {"a": np.random.default_rng(ids[0]).random((len(ids), 5)).astype(np.float32), "b": np.arange(len(ids))}
+        for s in (store, memory):
+            s.scatter(np.array(ids), states)
+    for i in (1, 3, 7, 20, 49):
+        jax.tree.map(np.testing.assert_array_equal, store.gather(np.array([i])), memory.gather(np.array([i])))
+    assert 8 not in store
+    assert list(tmp_path.glob("*.npy"))
+    assert store.nbytes == memory.nbytes == 33 * (5 * 4 + 8)

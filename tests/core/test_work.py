@@ -1,0 +1,48 @@
+"""Floating-point operations: XLA's analysis of one pass, times the passes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from atoll.core.work import Work, body_flops
+from atoll.methods.fedavg import FedAvg
+from tests.harness import federation, train
+
+A = jnp.ones((8, 16))
+
+
+def test_a_matrix_product_costs_two_operations_per_element():
+    assert body_flops(lambda a: a @ jnp.ones((16, 4)), (A,)) == pytest.approx(2 * 8 * 16 * 4, rel=0.02)
+
+
+def test_inner_loops_are_multiplied_out():
+    def one(a):
+        return a @ jnp.ones((16, 16))
+
+    once = body_flops(one, (A,))
+    assert body_flops(lambda a: jax.lax.fori_loop(0, 5, lambda _, v: one(v), a), (A,)) == pytest.approx(5 * once, rel=0.01)
+    nested = body_flops(lambda a: jax.lax.fori_loop(0, 5, lambda _, v: jax.lax.fori_loop(0, 3, lambda _, u: one(u), v), a), (A,))
+    assert nested == pytest.approx(15 * once, rel=0.01)
+
+
+def test_nested_loops_belong_to_the_outer_one():
+    work = Work()
+
+    def body(t, v):
+        work.loop(lambda _, v: v * 2, (t, v), 100)
+        return v @ jnp.ones((16, 16))
+
+    work.loop(body, (jnp.int32(0), A), jnp.int32(7))
+    assert len(work.sites) == 1
+    assert int(work.steps) == 7
+
+
+def test_a_round_costs_what_its_batches_cost():
+    """Softmax regression, forward 2 n d c and backward 2 n d c for the weights: counted per batch of 10, 3 batches a client."""
+    x, y = np.random.default_rng(0).random((100, 50)).astype(np.float32), np.tile(np.arange(10, dtype=np.int32), 10)
+    fed = federation(x, y, [(30, 5, 5)] * 2)
+    trained = train(FedAvg(batch=10), fed, 1, models=("softmax",))
+    products = 2 * 3 * (2 * 10 * 50 * 10 * 2)  # clients x batches x (two products)
+    assert trained.costs[0].steps == 6
+    assert products < trained.costs[0].flops < 1.5 * products
