@@ -87,6 +87,8 @@ def begin(
     per_round: int | None = None,
     seed: int = 0,
     threads: int | None = 1,
+    together: int = 1,
+    state_folder: Any = None,
     selector: Any = None,
     conditions: Conditions | None = None,
 ) -> Training:
@@ -98,7 +100,7 @@ def begin(
         name, options = parse(text)
         built.append(build(name, fed.x.shape[1:], outputs, task, **options))
     facts = facts_of(fed, tuple(built), method, has_pool=engine != "wire")
-    made = make_engine(engine, fed, facts, seed, threads=threads)
+    made = make_engine(engine, fed, facts, seed, threads=threads, together=together, state_folder=state_folder)
     return Training(method, fed, facts, made, seed=seed, selector=selector or Uniform(per_round), conditions=conditions)
 
 

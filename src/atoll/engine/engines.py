@@ -15,17 +15,30 @@ from atoll.engine.wire import Wire
 NAMES = ("simulate", "loop", "wire")
 
 
+def check_engine(name: str) -> None:
+    """AtollError for an unknown engine."""
+    if name not in NAMES:
+        raise unknown("engine", name, NAMES)
+
+
 def make_engine(
-    name: str, fed: Federation, facts: Facts, seed: int, *, threads: int | None = None, lanes: int = 8, state_folder: Path | None = None
+    name: str,
+    fed: Federation,
+    facts: Facts,
+    seed: int,
+    *,
+    threads: int | None = None,
+    lanes: int = 8,
+    together: int = 1,
+    state_folder: Path | None = None,
 ) -> Exchange:
-    """An engine for one run. `threads`, `lanes` and `state_folder` concern the simulator only."""
+    """An engine for one run. `threads`, `lanes`, `together` and `state_folder` concern the simulator only; see Simulate."""
+    check_engine(name)
     executor: Executor
     if name == "simulate":
-        executor = Simulate(fed, facts, seed, threads=threads, lanes=lanes, state_folder=state_folder)
+        executor = Simulate(fed, facts, seed, threads=threads, lanes=lanes, together=together, state_folder=state_folder)
     elif name == "loop":
         executor = Loop(fed, facts, seed)
-    elif name == "wire":
-        executor = Wire(fed, facts, seed)
     else:
-        raise unknown("engine", name, NAMES)
+        executor = Wire(fed, facts, seed)
     return Exchange(executor, facts)

@@ -24,6 +24,8 @@ TABLE: tuple[Row, ...] = (
     Row("local", "local:Local", "Local", "baseline", "-", "client: its model", "nothing"),
     Row("fedavg", "fedavg:FedAvg", "FedAvg", "baseline", "McMahan et al., AISTATS 2017", "server: model", "model / model"),
     Row("scaffold", "scaffold:Scaffold", "SCAFFOLD", "regularized loss", "Karimireddy et al., ICML 2020", "server: model, control; client: control", "2 models / 2 models"),
+    Row("fedmd", "fedmd:FedMD", "FedMD", "knowledge distillation", "Li and Wang, NeurIPS workshop 2019", "client: its model", "row numbers, scores / scores"),
+    Row("heterofl", "heterofl:HeteroFL", "HeteroFL", "model interpolation", "Diao et al., ICLR 2021", "server: widest model", "corner / corner"),
 )
 
 BY_NAME = {row.name: row for row in TABLE}

@@ -1,0 +1,24 @@
+"""What a run's tables say: pure functions on the frames of clients.parquet and rounds.parquet. They know no method and read no file."""
+
+from __future__ import annotations
+
+from atoll.metrics.choice import choose, validation_scores
+from atoll.metrics.compare import Paired, coincide, paired
+from atoll.metrics.cost import costs, state_per_client
+from atoll.metrics.curves import convergence
+from atoll.metrics.quality import client_scores, hurt, mean_loss, summary
+
+__all__ = [
+    "Paired",
+    "choose",
+    "client_scores",
+    "coincide",
+    "convergence",
+    "costs",
+    "hurt",
+    "mean_loss",
+    "paired",
+    "state_per_client",
+    "summary",
+    "validation_scores",
+]

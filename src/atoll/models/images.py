@@ -21,12 +21,10 @@ HETEROFL_WIDTHS = (64, 128, 256, 512)
 
 
 def image_shape(model: str, input_shape: Sequence[int], least: int) -> tuple[int, int, int]:
-    """(height, width, channels) of an image with or without a channel axis. AtollError if it is none, or smaller than the model can take."""
+    """(height, width, channels) of an image with or without a channel axis. AtollError if it is none or too small for the model."""
     if len(input_shape) not in (2, 3) or min(input_shape[:2]) < least:
         shape = "x".join(map(str, input_shape))
-        raise AtollError(
-            f"{model} takes images [height, width] or [height, width, channels] of at least {least}x{least} pixels, not rows of shape {shape}."
-        )
+        raise AtollError(f"{model} takes images [height, width] or [height, width, channels] of at least {least}x{least} pixels, not rows of shape {shape}.")
     return input_shape[0], input_shape[1], input_shape[2] if len(input_shape) == 3 else 1
 
 
@@ -43,8 +41,8 @@ def conv(inputs: int, outputs: int, side: int, *, stride: int = 1, padding: str 
 class LeNet(nnx.Module):
     """5x5x6 - pool - 5x5x16 - pool - 120 - 84 - outputs with ReLU and max-pooling (after LeCun et al., 1998).
 
-    LeNet-5 saw 28x28 digits padded to 32x32; here the first convolution pads images below 32 pixels and the second those below 20, so that small
-    images keep enough pixels. 61,706 parameters for 28x28x1 and 62,006 for 32x32x3 images, 10 classes.
+    LeNet-5 saw 28x28 digits padded to 32x32; here the first convolution pads images below 32 pixels and the second those below 20, so that
+    small images keep enough pixels. 61,706 parameters for 28x28x1 and 62,006 for 32x32x3 images, 10 classes.
     """
 
     def __init__(self, input_shape: Sequence[int], outputs: int, *, rngs: nnx.Rngs):
@@ -100,10 +98,11 @@ def cnn(input_shape: Sequence[int], outputs: int, task: str) -> Model:
 
 
 class ResNet(nnx.Module):
-    """The CIFAR ResNet of He et al. (CVPR 2016) with depth 6n + 2: three stages of n residual pairs of 3x3 convolutions, then the mean over pixels.
+    """The CIFAR ResNet of He et al. (CVPR 2016) with depth 6n + 2: three stages of n residual pairs of 3x3 convolutions, then the mean over
+    pixels.
 
-    Every convolution and every norm is a block of its own (conv1, norm1, ...), so that methods can keep norms apart; `short` blocks are the 1x1
-    convolutions of the shortcuts where a stage halves the image.
+    Every convolution and every norm is a block of its own (conv1, norm1, ...), so that methods can keep norms apart; `short` blocks are the
+    1x1 convolutions of the shortcuts where a stage halves the image.
     """
 
     def __init__(self, input_shape: Sequence[int], outputs: int, norm: str, pairs: int, width: int, *, rngs: nnx.Rngs):
@@ -160,8 +159,8 @@ def resnet(input_shape: Sequence[int], outputs: int, task: str, *, norm: str = "
 class ScaledBatchNorm(MaskedBatchNorm):
     """Batch norm of x / rate in training and of x in evaluation: HeteroFL's Scaler followed by a batch norm.
 
-    Dividing by the rate changes nothing in a batch norm but epsilon, which becomes epsilon * rate^2 for x itself. So the running statistics stay
-    those of x, and evaluation, which does not scale, may use them whatever the rate.
+    Dividing by the rate changes nothing in a batch norm but epsilon, which becomes epsilon * rate^2 for x itself. So the running statistics
+    stay those of x, and evaluation, which does not scale, may use them whatever the rate.
     """
 
     def __init__(self, features: int, rate: float, *, rngs: nnx.Rngs):
@@ -198,7 +197,7 @@ class HeteroFLCnn(nnx.Module):
 
 
 def heterofl(input_shape: Sequence[int], outputs: int, task: str, *, rate: float = 1.0) -> Model:
-    """The MNIST CNN of HeteroFL (Diao, Ding, Tarokh, ICLR 2021) at a width rate: 1,556,874 parameters at rate 1 for 28x28x1 and 10 classes."""
+    """The MNIST CNN of HeteroFL (Diao, Ding, Tarokh, ICLR 2021) at a width rate; at rate 1 1,556,874 parameters for 28x28x1, 10 classes."""
     refuse_sequence("heterofl", task)
 
     def at(rate: float) -> Model:

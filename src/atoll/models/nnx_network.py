@@ -1,13 +1,13 @@
 """A flax.nnx module as a network of pure functions on named blocks.
 
-The module is built once abstractly (shapes only). Each call merges it with the given arrays, runs it and reads the buffers back, all while tracing:
-the compiled program sees arrays only.
+The module is built once abstractly (shapes only). Each call merges it with the given arrays, runs it and reads the buffers back, all while
+tracing: the compiled program sees arrays only.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,8 @@ from jax import Array
 from atoll.core.errors import AtollError
 from atoll.core.model import Mode
 
-Path = tuple[str | int, ...]
+Path = tuple[Any, ...]  # of attribute names and list positions
+Parts = tuple[dict[str, Any], dict[str, Any]]  # parameters and buffers, each by block
 
 
 class Place(NamedTuple):
@@ -40,10 +41,11 @@ class MaskedBatchNorm(nnx.BatchNorm):
         return super().__call__(x, use_running_average, mask=mask)
 
 
-class _Reached(Exception):
-    """Raised when the last block is called: what follows need not run."""
+class HeadReachedError(Exception):
+    """Raised (and caught) where the last block is called with `z`: what follows need not run."""
 
     def __init__(self, z: Array):
+        super().__init__("the last block was reached")
         self.z = z
 
 
@@ -51,34 +53,35 @@ class _Probe(nnx.Module):
     """Stands in for the last block."""
 
     def __call__(self, z: Array, *rest: Any, **options: Any) -> Array:
-        raise _Reached(z)
+        raise HeadReachedError(z)
 
 
 class NnxNetwork:
     """Implements atoll.core.model.Network for `make(rngs) -> module`.
 
-    Blocks are the module's top-level children that hold parameters or buffers, in definition order (of a Sequential: its layers). The last one is
-    the head. If the module has a method `features(x)` it gives the head's input, else the head's input is caught when the head is called.
+    Blocks are the module's top-level children that hold parameters, in definition order (of a Sequential: its layers). The last one is the
+    head. If the module has a method `features(x)`, it gives the head's input; else the head's input is caught when the head is called.
     """
 
-    def __init__(self, make: Callable[[nnx.Rngs], nnx.Module], name: str):
+    def __init__(self, make: Callable[[nnx.Rngs], nnx.Module], name: str, original: nnx.Module | None = None):
+        """original: where `make` copies a module, that module (a copy forgets the order of definition)."""
         self.name = name
         self._make = make
         order: list[str | int] = []
         abstract = nnx.eval_shape(lambda: _built(make, 0, order))
+        order = order if original is None else _children(original)
         self._sequential = isinstance(abstract, nnx.Sequential)
         self._graph, state = nnx.split(abstract)
-        self._state = dict(nnx.to_flat_state(state))
-        self._places = {path: self._place(path, variable) for path, variable in self._state.items() if not isinstance(variable, nnx.RngState)}
+        self._state: dict[Path, Any] = dict(nnx.to_flat_state(state))
+        self._streams = [path for path, variable in self._state.items() if isinstance(variable, nnx.RngState)]
+        self._places = {path: self._place(path, variable) for path, variable in self._state.items() if path not in self._streams}
         self._dropout = any(isinstance(m, nnx.Dropout) and m.rate > 0 for _, m in nnx.iter_modules(abstract))
         found = {place.block: path for path, place in self._places.items() if not place.buffer}
-        self.blocks: tuple[str, ...] = tuple(block for block in map(self._block_name, order) if block in found)
-        if not self.blocks:
-            raise AtollError(f"Model {name!r}: {type(abstract).__name__} has no nnx.Param to train.")
-        self._check_buffers()
+        self.blocks: tuple[str, ...] = tuple(block for block in map(_block_name, order) if block in found)
+        self._check(type(abstract).__name__)
         self._last: Path = found[self.blocks[-1]][: 2 if self._sequential else 1]
 
-    def init(self, key: Array) -> tuple[dict[str, Any], dict[str, Any]]:
+    def init(self, key: Array) -> Parts:
         return self._read(_built(self._make, key, []))
 
     def run(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], x: Array, mode: Mode) -> tuple[Array, dict[str, Any]]:
@@ -89,61 +92,62 @@ class NnxNetwork:
     def features(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], x: Array, mode: Mode) -> tuple[Array, dict[str, Any]]:
         module = self._merge(parameters, buffers, mode)
         method = getattr(module, "features", None)
-        if callable(method):
-            z = method(x, **mode_arguments(method, mode))
-        else:
-            z = self._caught(module, x, mode)
-        buffers = {**buffers, **self._read(module)[1]}
-        return z, {block: value for block, value in buffers.items() if not _abstract(value)}
+        z: Any = method(x, **mode_arguments(method, mode)) if callable(method) else self._caught(module, x, mode)
+        after = self._read(module)[1]
+        return z, {block: after[block] for block in buffers}
 
     def head(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], z: Array, mode: Mode) -> Array:
         block = self._last_block(self._merge(parameters, buffers, mode))
         return block(z, **mode_arguments(block.__call__, mode))
 
-    def _caught(self, module: nnx.Module, x: Array, mode: Mode) -> Array:
+    def _caught(self, module: Any, x: Array, mode: Mode) -> Array:
         self._last_block(module).__class__ = _Probe
         try:
             module(x, **mode_arguments(module.__call__, mode))
-        except _Reached as reached:
+        except HeadReachedError as reached:
             return reached.z
-        raise AtollError(f"Model {self.name!r} never calls its last block {self.blocks[-1]!r}: give the module a method `features(x)` that returns the block's input.")
+        raise never_called(self.name, self.blocks[-1])
 
     def _last_block(self, module: Any) -> Any:
         for step in self._last:
             module = module[step] if isinstance(step, int) else getattr(module, step)
         if not isinstance(module, nnx.Module):
-            raise AtollError(f"Model {self.name!r}: its last block {self.blocks[-1]!r} is not a module that can be applied to features. Wrap it in an nnx.Module.")
+            raise AtollError(
+                f"Model {self.name!r}: its last block {self.blocks[-1]!r} is a bare parameter, which cannot be applied to features. "
+                "Put it into an nnx.Module with a call."
+            )
         return module
 
     def _merge(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], mode: Mode) -> Any:
+        """The module with these arrays, in this mode."""
         if mode.train and self._dropout and mode.key is None:
-            raise AtollError(f"Model {self.name!r} has dropout, which draws at random: pass a key, as in model.train(w, x, mask, key=batch.key).")
-        key = jax.random.key(0) if mode.key is None else mode.key
-        flat = {path: variable.replace(self._value(path, variable, parameters, buffers, key)) for path, variable in self._state.items()}
-        module = nnx.merge(self._graph, nnx.from_flat_state(flat))
+            raise needs_key(self.name)
+        filled = {path: variable.replace(self._value(path, variable, parameters, buffers, mode)) for path, variable in self._state.items()}
+        module: Any = nnx.merge(self._graph, nnx.from_flat_state(list(filled.items())))
         if mode.train:
             module.train()
         else:
             module.eval()
         for _, inner in nnx.iter_modules(module):
             if isinstance(inner, MaskedBatchNorm):
-                vars(inner)["rows"] = mode.mask if mode.train else None
+                object.__setattr__(inner, "rows", mode.mask)  # past nnx, which would make it a part of the state
         return module
 
-    def _value(self, path: Path, variable: Any, parameters: Mapping[str, Any], buffers: Mapping[str, Any], key: Array) -> Any:
+    def _value(self, path: Path, variable: Any, parameters: Mapping[str, Any], buffers: Mapping[str, Any], mode: Mode) -> Any:
         place = self._places.get(path)
-        if place is None:  # a random stream: a key of its own (by its place), counting from 0
-            return jax.random.fold_in(key, list(self._state).index(path)) if isinstance(variable, nnx.RngKey) else jnp.zeros((), jnp.uint32)
+        if place is None:  # a random stream: a key of its own, counting from 0
+            key = jax.random.key(0) if mode.key is None else mode.key
+            return jax.random.fold_in(key, self._streams.index(path)) if isinstance(variable, nnx.RngKey) else jnp.zeros((), jnp.uint32)
         value = (buffers if place.buffer else parameters).get(place.block)
-        if value is None:  # an absent block that the caller does not need
+        if value is None:  # a block that this call does not need
             return variable.get_value()
         for step in place.inside:
             value = value[step]
         return value
 
-    def _read(self, module: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(parameters, buffers) of a module, by block. Variables that a call added (sown intermediates) are left out."""
-        parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    def _read(self, module: nnx.Module) -> Parts:
+        """Parameters and buffers of a module. Variables that a call added (sown intermediates) are left out."""
+        parts: Parts = ({}, {})
         for path, variable in nnx.to_flat_state(nnx.state(module)):
             place = self._places.get(path)
             if place is not None:
@@ -152,15 +156,27 @@ class NnxNetwork:
 
     def _place(self, path: Path, variable: Any) -> Place:
         top, inside = (path[1], path[2:]) if self._sequential else (path[0], path[1:])
-        return Place(self._block_name(top), tuple(map(str, inside)), not isinstance(variable, nnx.Param))
+        return Place(_block_name(top), tuple(map(str, inside)), not isinstance(variable, nnx.Param))
 
-    def _block_name(self, child: str | int) -> str:
-        return f"layer{child}" if isinstance(child, int) else child
+    def _check(self, kind: str) -> None:
+        if not self.blocks:
+            raise AtollError(f"Model {self.name!r}: {kind} has no nnx.Param, so there is nothing to train.")
+        homeless = sorted({place.block for place in self._places.values()} - set(self.blocks))
+        if homeless:
+            raise AtollError(f"Model {self.name!r}: {', '.join(homeless)} holds state but no parameters. Move it into a child module that has some.")
 
-    def _check_buffers(self) -> None:
-        lost = sorted({place.block for place in self._places.values()} - set(self.blocks))
-        if lost:
-            raise AtollError(f"Model {self.name!r}: {', '.join(lost)} holds state but no parameters, so it belongs to no block. Move it into a block with parameters.")
+
+def never_called(model: str, block: str) -> AtollError:
+    """The error for a last block that is not called by the module."""
+    return AtollError(
+        f"Model {model!r} cannot be cut into features and head: it never calls its last block {block!r}. "
+        "Define the head last, or give the module a method `features(x)` that returns the head's input."
+    )
+
+
+def needs_key(model: str) -> AtollError:
+    """The error for dropout without randomness."""
+    return AtollError(f"Model {model!r} has dropout, which draws at random: pass a key, as in model.train(w, x, mask, key=batch.key).")
 
 
 def mode_arguments(call: Callable[..., Any], mode: Mode) -> dict[str, bool]:
@@ -180,8 +196,12 @@ def _built(make: Callable[[nnx.Rngs], nnx.Module], key: Array | int, order: list
     return module
 
 
-def _children(module: nnx.Module) -> Iterable[str | int]:
-    return range(len(module.layers)) if isinstance(module, nnx.Sequential) else list(vars(module))
+def _children(module: nnx.Module) -> list[str | int]:
+    return list(range(len(module.layers)) if isinstance(module, nnx.Sequential) else vars(module))
+
+
+def _block_name(child: str | int) -> str:
+    return f"layer{child}" if isinstance(child, int) else child
 
 
 def _put(tree: dict[str, Any], path: Iterable[str], value: Any) -> None:
@@ -189,15 +209,3 @@ def _put(tree: dict[str, Any], path: Iterable[str], value: Any) -> None:
     for step in above:
         tree = tree.setdefault(step, {})
     tree[name] = value
-
-
-def _abstract(tree: Any) -> bool:
-    return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in _leaves(tree))
-
-
-def _leaves(tree: Any) -> Iterator[Any]:
-    if isinstance(tree, dict):
-        for value in tree.values():
-            yield from _leaves(value)
-    else:
-        yield tree

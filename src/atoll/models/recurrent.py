@@ -95,23 +95,17 @@ class CharacterModel(nnx.Module):
         return self.head(self.features(x))
 
 
-def gru(
-    input_shape: Sequence[int], outputs: int, task: str, *, hidden: int = 100, layers: int = 1, embedding: int = 8, vocabulary: int = 0
-) -> Model:
+def gru(input_shape: Sequence[int], outputs: int, task: str, *, hidden: int = 100, layers: int = 1, embedding: int = 8, vocabulary: int = 0) -> Model:
     """Character model with GRU layers. `vocabulary` (number of tokens) defaults to `outputs` for next-character tasks."""
     return _characters("gru", Gru, input_shape, outputs, task, (embedding, hidden, layers), vocabulary)
 
 
-def lstm(
-    input_shape: Sequence[int], outputs: int, task: str, *, hidden: int = 100, layers: int = 2, embedding: int = 8, vocabulary: int = 0
-) -> Model:
+def lstm(input_shape: Sequence[int], outputs: int, task: str, *, hidden: int = 100, layers: int = 2, embedding: int = 8, vocabulary: int = 0) -> Model:
     """Character model with LSTM layers, by default the two of Li et al. (FedProx, MLSys 2020); otherwise as gru."""
     return _characters("lstm", Lstm, input_shape, outputs, task, (embedding, hidden, layers), vocabulary)
 
 
-def _characters(
-    name: str, cell: type, input_shape: Sequence[int], outputs: int, task: str, sizes: tuple[int, int, int], vocabulary: int
-) -> Model:
+def _characters(name: str, cell: type, input_shape: Sequence[int], outputs: int, task: str, sizes: tuple[int, int, int], vocabulary: int) -> Model:
     if len(input_shape) != 1:
         raise AtollError(f"{name} takes rows of tokens [T], not rows of shape {'x'.join(map(str, input_shape))}.")
     for option, value in zip(("embedding", "hidden", "layers"), sizes, strict=True):

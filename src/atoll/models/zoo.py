@@ -20,9 +20,7 @@ from atoll.models.nnx_network import NnxNetwork
 Make = Callable[[nnx.Rngs], nnx.Module]
 
 
-def as_model(
-    name: str, make: Make, input_shape: Sequence[int], outputs: int, task: str, narrower: Callable[[float], Model] | None = None
-) -> Model:
+def as_model(name: str, make: Make, input_shape: Sequence[int], outputs: int, task: str, narrower: Callable[[float], Model] | None = None) -> Model:
     """A zoo module as a model."""
     network = NnxNetwork(make, name)
     return Model(name, network.blocks, outputs, tuple(input_shape), task, network, narrower)

@@ -22,7 +22,7 @@ from atoll.core.errors import AtollError, unknown
 from atoll.core.method import configured, label
 from atoll.core.model import Model
 from atoll.data.federation import Federation
-from atoll.engine.engines import make_engine
+from atoll.engine.engines import check_engine, make_engine
 from atoll.methods import BY_NAME, get
 from atoll.parts.conditions import Conditions
 from atoll.parts.selection import Uniform
@@ -92,7 +92,8 @@ def make_plan(spec: Spec, federation: Federation | None = None, methods: list[An
         instances = []
     pairs = [*((m, _method(m, spec.settings)) for m in asked), *instances]
     _check_common_settings(spec.settings, [made for _, made in pairs])
-    facts = facts_of(fed, built)
+    check_engine(spec.engine)
+    facts = facts_of(fed, built, has_pool=spec.engine != "wire")
     for _, made in pairs:
         check_method(made, facts)
     Uniform(spec.per_round)
@@ -145,7 +146,8 @@ def _train(plan: Plan, entry: Entry, checkpoint: Checkpoint, folder: Path, watch
     spec = plan.spec
     facts = facts_of(plan.federation, plan.models, entry.method, has_pool=spec.engine != "wire")
     states = folder / "private" if spec.private_states == "disk" else None
-    engine = make_engine(spec.engine, plan.federation, facts, spec.seed, threads=spec.threads, lanes=spec.lanes, state_folder=states)
+    how = {"threads": spec.threads, "lanes": spec.lanes, "together": spec.together, "state_folder": states}
+    engine = make_engine(spec.engine, plan.federation, facts, spec.seed, **how)
     conditions = Conditions(spec.dropout, spec.stragglers) if spec.dropout or spec.stragglers else None
     training = Training(entry.method, plan.federation, facts, engine, seed=spec.seed, selector=Uniform(spec.per_round), conditions=conditions)
     training.label = entry.title

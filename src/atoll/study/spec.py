@@ -59,7 +59,8 @@ class Spec(Section):
     stragglers: float = Field(0.0, ge=0, le=1)
     engine: str = "simulate"
     threads: int | None = Field(None, ge=1)
-    lanes: int = Field(8, ge=1)
+    lanes: int = Field(8, ge=1)  # parts of a cohort that can run at once
+    together: int = Field(1, ge=1)  # clients vectorised in one step, for accelerators and tiny models
     private_states: str = "memory"  # or "disk": memory-mapped files in the run's folder
 
     @field_validator("private_states")

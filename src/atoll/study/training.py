@@ -156,6 +156,10 @@ def peak_memory(now: int) -> int:
 def check_method(method: Any, facts: Facts) -> None:
     """Refuses what can't work before anything is trained."""
     architectures_of(method, facts.models)
+    if getattr(method, "needs_public", False) and facts.public is None:
+        raise AtollError(f"{label(method)} needs public data, and the federation has none. Give some rows away with public=0.1 (--public 0.1).")
+    if getattr(method, "needs_pool", False) and not facts.has_pool:
+        raise AtollError(f"{label(method)} wants all rows in one place, and here they lie at different sites. It is a baseline for simulation only.")
 
 
 def architectures_of(method: Any, models: tuple[Model, ...]) -> tuple[Model, ...]:

@@ -1,0 +1,47 @@
+"""What a source reads: rows and, where the data have them, natural owners. The steps of `load` go from one table to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+TRAIN, VALIDATION, TEST, FREE = 0, 1, 2, -1  # part of a row; free rows are split later
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows in the source's order."""
+
+    name: str
+    x: np.ndarray  # [rows, ...] uint8, float32 or int32 tokens
+    y: np.ndarray  # [rows, ...] int32 labels or float32 targets
+    labels: tuple[str, ...]  # () is regression
+    owner: np.ndarray | None = None  # int [rows], natural client of each row; None: the source has no natural clients
+    names: tuple[str, ...] = ()  # of the natural clients
+    shift: np.ndarray | float = 0.0  # as in a Federation
+    scale: np.ndarray | float = 1.0
+    standardise: np.ndarray | None = None  # bool, one per value of a row: standardised with the seen clients' train rows
+    part: np.ndarray | None = None  # int8 [rows], TRAIN, VALIDATION, TEST or FREE where the source itself sets rows apart
+    groups: np.ndarray | None = None  # int [natural clients]
+    fixed: str = ""  # why its rows can't be dealt out to other clients
+    exact: bool = False  # every row is needed: no limit, no public rows
+    history: tuple[str, ...] = ()
+
+    @property
+    def regression(self) -> bool:
+        return not self.labels
+
+    def take(self, rows: np.ndarray) -> Table:
+        """The table with these rows only (int indices or a bool mask)."""
+        return replace(
+            self,
+            x=self.x[rows],
+            y=self.y[rows],
+            owner=None if self.owner is None else self.owner[rows],
+            part=None if self.part is None else self.part[rows],
+        )
+
+    def noted(self, line: str) -> Table:
+        """The table with one more line of history."""
+        return replace(self, history=(*self.history, line))

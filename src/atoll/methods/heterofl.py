@@ -1,0 +1,162 @@
+"""HeteroFL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from tree_math import Vector
+
+from atoll.core.client import Client
+from atoll.core.errors import AtollError
+from atoll.core.federation import Fed
+from atoll.core.fold import ElementMean
+from atoll.core.local import masked_mean, row_losses
+from atoll.core.method import hyper, method
+from atoll.core.model import BUFFERS, Model
+from atoll.core.rows import Batch
+
+LEVELS = {"a": 1.0, "b": 0.5, "c": 0.25, "d": 0.125, "e": 0.0625}  # the paper's computation complexity levels: width rates r
+
+
+class Part(NamedTuple):
+    """A client's part of the model: its reply, and what it predicts with."""
+
+    W: Vector  # the corner of its width; to predict, with BatchNorm statistics of its own rows
+    labels: Array  # [outputs] 1 for labels that it has train rows of, 0 for the others
+
+
+@method
+class HeteroFL:
+    """HeteroFL: weak clients train a narrower corner of the common model, and every weight is averaged over the clients that hold it.
+
+    Diao, Ding, Tarokh, "HeteroFL: Computation and Communication Efficient Federated Learning for Heterogeneous Clients", ICLR 2021.
+
+    Kept: server the widest model W_g; clients nothing.
+    Traffic per round and client: the corner of its width, about r^2 of the model, each way; which labels it has up; no buffers.
+    Identity: with levels="a", no mask, momentum, decay or clipping and equally large clients it is FedAvg, bit for bit.
+    Departures from the paper: (1) the BatchNorm statistics that prediction needs are each client's own, taken over its train rows when it
+    predicts; in the paper the server queries all clients once, after training (its code reads their pooled rows). (2) The personal model is
+    the corner of the client's own width, logits of absent labels set to 0; the paper's "local" accuracy masks the widest model in this way.
+    The global model is the widest without a mask, as in the paper. (3) Widths are fixed per client; the paper also redraws them each round.
+    (4) A constant rate; the authors' code divides it by ten at two milestones.
+    """
+
+    lr: float = hyper(0.01, gt=0)
+    epochs: int = hyper(5, ge=1)  # E
+    batch: int = hyper(10, ge=1)  # B
+    momentum: float = hyper(0.9, ge=0, lt=1)  # begins anew every round
+    decay: float = hyper(5e-4, ge=0)  # weight decay
+    clip: float = hyper(1.0, gt=0)  # largest norm of a gradient
+    mask: bool = hyper(True)  # leave out the labels that a client has no rows of
+    levels: str = hyper("abcde")  # widths: a = all, b = half, c = a quarter, d, e; clients take the letters in turn
+
+    def architectures(self, model: Model) -> tuple[Model, ...]:
+        if not self.levels or not set(self.levels) <= set(LEVELS):
+            raise AtollError(f"HeteroFL(levels={self.levels!r}): levels are letters from a (full width) to e (a sixteenth), as in abbe.")
+        return tuple(model.narrow(LEVELS[level]) for level in self.levels)
+
+    def init(self, fed: Fed) -> Vector:
+        full = self._widest(fed.models[0])
+        return full.parameters(full.init(fed.key()))
+
+    def round(self, W_g: Vector, fed: Fed) -> Vector:
+        S = fed.sample()
+        kinds = fed.architecture[S].tolist()
+        W_l = {kind: corner(W_g, fed.models[kind]) for kind in set(kinds)}  # W_l <- W_g[: r d_out, : r d_in]
+        fold = ElementMean(Place(self._widest(fed.models[0])))
+        W, count = fed.ask(S, self.update, each=[W_l[kind] for kind in kinds], reduce=fold).reply  # mean over those that hold an element
+        return jax.tree.map(lambda new, n, old: jnp.where(n > 0, new, old), W, count, W_g)  # held by nobody: it keeps its value
+
+    def update(self, m: Client, _: None, W: Vector) -> Part:
+        labels = self._labels(m)
+        clip, decay = optax.clip_by_global_norm(self.clip), optax.add_decayed_weights(self.decay)
+        sgd: Any = optax.chain(clip, decay, optax.sgd(self.lr, self.momentum))
+        buffers = blank_buffers(m.model)
+
+        def loss(W: Vector, rows: Batch) -> Array:
+            out, _ = m.model.train(Vector({**W.tree, **buffers}), rows.x, rows.mask)  # with scaler; static BN: statistics of the batch
+            out = jnp.where(labels > 0, out, 0)  # masked cross-entropy
+            return masked_mean(row_losses(m.model.task, out, rows.y), rows.mask)
+
+        def one(carry: Any, rows: Batch) -> Any:
+            W, velocity = carry
+            u, velocity = sgd.update(jax.grad(loss)(W, rows), velocity, W)
+            return W + u, velocity
+
+        (W, _), _ = m.fold(one, (W, sgd.init(W)), batch=self.batch, epochs=self.epochs)
+        return Part(W, labels)
+
+    def personalize(self, m: Client, W_g: Vector) -> Part:
+        return Part(with_own_statistics(m, m.model, corner(W_g, m.model)), self._labels(m))
+
+    def global_model(self, m: Client, W_g: Vector) -> Vector:
+        return with_own_statistics(m, self._widest(m.model), W_g)
+
+    def predict(self, m: Client, w: Part | Vector, x: Array) -> Array:
+        if isinstance(w, Part):
+            return jnp.where(w.labels > 0, m.model.apply(w.W, x), 0)
+        return self._widest(m.model).apply(w, x)
+
+    def _widest(self, model: Model) -> Model:
+        return model.narrow(LEVELS[min(self.levels)])
+
+    def _labels(self, m: Client) -> Array:
+        """[outputs] float32, 1 for labels that the client has train rows of; all 1 without the mask and for regression."""
+        if not self.mask or m.model.task != "classification":
+            return jnp.ones(m.outputs)
+        counts = m.train.sum(lambda rows: jnp.zeros(m.outputs).at[rows.y].add(rows.mask))
+        return (counts > 0).astype(jnp.float32)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Puts a reply into the full model: (values, held), zeros outside its corner. Of the head, a client holds its labels' outputs only."""
+
+    full: Model
+
+    def __call__(self, reply: Part) -> tuple[Vector, Vector]:
+        def pad(part: Array, whole: Any) -> Array:
+            return jnp.pad(part, [(0, n - mine) for n, mine in zip(whole.shape, part.shape, strict=True)])
+
+        held, head = jax.tree.map(jnp.ones_like, reply.W.tree), self.full.blocks[-1]
+        held[head] = jax.tree.map(lambda leaf: leaf * reply.labels, held[head])  # outputs are the last axis
+        full = self.full.parameters(shapes(self.full))
+        return jax.tree.map(pad, reply.W, full), jax.tree.map(pad, Vector(held), full)
+
+
+def shapes(model: Model) -> Vector:
+    return jax.eval_shape(model.init, jax.random.key(0))
+
+
+def corner(W: Vector, model: Model) -> Vector:
+    """The leading corner of every array, as large as in `model`: clients of one width always hold the same channels."""
+    return jax.tree.map(lambda whole, part: whole[tuple(slice(n) for n in part.shape)], W, model.parameters(shapes(model)))
+
+
+def blank_buffers(model: Model) -> dict[str, Any]:
+    """{"buffers": zeros} for a model with buffers, else {}."""
+    buffers = shapes(model).tree.get(BUFFERS)
+    return {} if buffers is None else {BUFFERS: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), buffers)}
+
+
+def with_own_statistics(m: Client, model: Model, W: Vector) -> Vector:
+    """W with BatchNorm statistics of the client's train rows: the mean over batches, weighted by rows.
+
+    A buffer follows a batch with statistic s as b <- g b + (1 - g) s. Passing the same batch twice from b = 0 gives b1 = (1 - g) s and
+    b2 = (1 + g) b1, so s = b1^2 / (2 b1 - b2) whatever the model's momentum g.
+    """
+    blank = blank_buffers(model)
+
+    def follow(rows: Batch, buffers: dict[str, Any]) -> dict[str, Any]:
+        return {BUFFERS: model.train(Vector({**W.tree, **buffers}), rows.x, rows.mask)[1].tree[BUFFERS]}
+
+    def statistic(rows: Batch) -> dict[str, Any]:
+        first = follow(rows, blank)
+        return jax.tree.map(lambda b1, b2: b1 * jnp.where(b1 == 0, 0, b1 / (2 * b1 - b2)), first, follow(rows, first))
+
+    return Vector({**W.tree, **m.mean(statistic)}) if blank else W

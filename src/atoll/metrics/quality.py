@@ -1,0 +1,66 @@
+"""How well clients are served: scores per client, their mean and spread, and who is worse off."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from atoll.metrics.choice import amount
+
+
+def client_scores(
+    clients: pl.DataFrame, rounds: pl.DataFrame, *, regression: bool, model: str = "personal", split: str = "test", seen: bool = True
+) -> pl.DataFrame:
+    """The score of every client at the round given for its method.
+
+    rounds: [method, round]. model: "personal" or "global"; seen: the clients that took part, or those held out. Returns
+    [method, client, joined, rows, total, score]: score = total / rows is an accuracy in 0..1 or, for regression, a mean loss. Clients without rows in
+    `split` have no score and are left out.
+    """
+    wanted = pl.col("seen") if seen else ~pl.col("seen")
+    rows = clients.filter(wanted & (pl.col("model") == model) & (pl.col("split") == split) & (pl.col("rows") > 0))
+    at = rounds.select("method", pl.col("round").cast(rows.schema["round"]))
+    rows = rows.join(at, on=["method", "round"], how="semi", maintain_order="left")
+    scored = rows.with_columns(amount(regression).alias("total"), (amount(regression) / pl.col("rows")).alias("score"))
+    return scored.select("method", "client", "joined", "rows", "total", "score")
+
+
+def summary(scores: pl.DataFrame, *, regression: bool) -> pl.DataFrame:
+    """Mean and spread over clients, per method.
+
+    scores: as from `client_scores`. Returns [method, clients, weighted, mean, std, worst]: `weighted` counts every row alike and `mean` every client
+    alike; `std` is the sample standard deviation over clients (ddof 1; null for one client); `worst` is the mean of the worst tenth of clients,
+    ceil(n / 10) of them. All are null for a method with a score that is not finite: part of a sum would flatter it.
+    """
+    tenth = (pl.len() + 9) // 10
+    by_client = pl.col("score")
+    values = scores.group_by("method", maintain_order=True).agg(
+        pl.len().alias("clients"),
+        (pl.col("total").sum() / pl.col("rows").sum()).alias("weighted"),
+        by_client.mean().alias("mean"),
+        by_client.std(ddof=1).alias("std"),
+        by_client.sort(descending=regression).head(tenth).mean().alias("worst"),
+        by_client.is_finite().all().alias("finite"),
+    )
+    names = ("weighted", "mean", "std", "worst")
+    return values.with_columns(pl.when("finite").then(pl.col(name)).alias(name) for name in names).drop("finite")
+
+
+def hurt(scores: pl.DataFrame, reference: str, *, regression: bool) -> pl.DataFrame:
+    """Share of clients that are strictly worse off than with the method `reference`, each client compared with itself.
+
+    Returns [method, hurt], hurt in 0..1; null for the reference itself and for methods with a score that is not finite, empty where the reference has
+    no scores. A tie does not hurt.
+    """
+    own = scores.filter(pl.col("method") == reference).select("client", pl.col("score").alias("theirs"))
+    both = scores.join(own, on="client", maintain_order="left")
+    worse = pl.col("score") > pl.col("theirs") if regression else pl.col("score") < pl.col("theirs")
+    finite = pl.col("score").is_finite().all() & pl.col("theirs").is_finite().all()
+    shares = both.group_by("method", maintain_order=True).agg(worse.mean().alias("hurt"), finite.alias("finite"))
+    told = pl.col("finite") & (pl.col("method") != reference)
+    return shares.select("method", pl.when(told).then(pl.col("hurt")).alias("hurt"))
+
+
+def mean_loss(clients: pl.DataFrame, rounds: pl.DataFrame, *, model: str = "personal", split: str = "test") -> pl.DataFrame:
+    """Sample-weighted mean loss of seen clients at the round given for each method: [method, loss], null where it is not finite."""
+    scores = client_scores(clients, rounds, regression=True, model=model, split=split)
+    return summary(scores, regression=True).select("method", pl.col("weighted").alias("loss"))

@@ -1,0 +1,123 @@
+"""A run boiled down once: the round that counts for each method, the scores of clients at it, and the comparison table made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from atoll import metrics
+from atoll.report.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Digest:
+    """Everything tables, findings and plots are made from. Methods that diverged or have not run are in `table` only."""
+
+    run: Run
+    chosen: pl.DataFrame  # [method, round, validation, last]
+    scores: pl.DataFrame  # personal models, test rows, seen clients, at the chosen round; as metrics.client_scores
+    common: pl.DataFrame  # the same of global models
+    unseen: pl.DataFrame  # personal models, test rows, clients held out
+    table: pl.DataFrame  # one row per method, in the order of status.json
+
+    @property
+    def regression(self) -> bool:
+        return self.run.regression
+
+    @property
+    def unit(self) -> str:
+        """What a score is called, and the stem of its columns: "accuracy" or "loss"."""
+        return "loss" if self.regression else "accuracy"
+
+    @property
+    def methods(self) -> list[str]:
+        """Labels of the methods that have scores, in the order of the table."""
+        return self.table.filter(pl.col(self.unit).is_not_null())["method"].to_list()
+
+    def value(self, method: str | None, column: str) -> float | None:
+        """One cell of the table; None where there is no such method or nothing in the cell."""
+        cell = self.table.filter(pl.col("method") == method)[column] if method is not None else []
+        return cell[0] if len(cell) else None
+
+    def best(self, *, baselines: bool = False) -> str | None:
+        """The method (or, if asked, baseline) with the best validation score: chosen without a look at test rows. The first of equal ones."""
+        rows = self.table.filter((pl.col("baseline") == baselines) & pl.col(self.unit).is_not_null()).drop_nulls(f"validation_{self.unit}")
+        ranked = rows.sort(f"validation_{self.unit}", descending=not self.regression, maintain_order=True)
+        return ranked["method"][0] if len(ranked) else None
+
+
+def digest(run: Run) -> Digest:
+    """Boils a run down."""
+    regression = run.regression
+    clients = run.clients.filter(~pl.col("method").is_in(run.diverged) & pl.col("method").is_in(list(run.status)))
+    chosen = metrics.choose(clients, regression=regression)
+    scores = metrics.client_scores(clients, chosen, regression=regression)
+    common = metrics.client_scores(clients, chosen, regression=regression, model="global")
+    unseen = metrics.client_scores(clients, chosen, regression=regression, seen=False)
+    table = _table(run, clients, chosen, scores, common, unseen)
+    return Digest(run, chosen, scores, common, unseen, table)
+
+
+def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.DataFrame, common: pl.DataFrame, unseen: pl.DataFrame) -> pl.DataFrame:
+    unit = "loss" if run.regression else "accuracy"
+    last = metrics.client_scores(clients, chosen.select("method", pl.col("last").alias("round")), regression=run.regression)
+    first = metrics.client_scores(clients, chosen.select("method", pl.lit(0).alias("round")), regression=run.regression)
+    table = _methods(run)
+    parts = [
+        chosen.select("method", "round", pl.col("validation").alias(f"validation_{unit}")),
+        _quality(scores, unit, ""),
+        _hurt(run, scores, "Local"),
+        _hurt(run, scores, "FedAvg"),
+        _quality(common, unit, "global_"),
+        _quality(unseen, unit, "unseen_"),
+        _quality(first, unit, "start_").select("method", f"start_{unit}"),
+        _quality(last, unit, "last_").select("method", f"last_{unit}"),
+        scores.group_by("method").agg((~pl.col("joined")).sum().alias("never_trained")),
+    ]
+    if not run.regression:
+        parts.append(metrics.mean_loss(clients, chosen))
+    parts += [metrics.costs(run.rounds, chosen, clients=max(1, run.seen)), metrics.state_per_client(run.rounds, run.clients)]
+    for part in parts:
+        table = table.join(part, on="method", how="left", maintain_order="left")
+    return table
+
+
+def _methods(run: Run) -> pl.DataFrame:
+    """Label, family, state and a note on every method of the run."""
+    rows = [
+        {
+            "method": name,
+            "family": str(entry.get("family", "")),
+            "baseline": bool(entry["baseline"]),
+            "state": str(entry["state"]),
+            "note": _note(entry),
+            "last_round": int(entry["round"]),
+        }
+        for name, entry in run.status.items()
+    ]
+    types = {"method": pl.String, "family": pl.String, "baseline": pl.Boolean, "state": pl.String, "note": pl.String, "last_round": pl.Int32}
+    return pl.DataFrame(rows, schema=types, orient="row")
+
+
+def _note(entry: dict[str, object]) -> str:
+    state, at = entry["state"], entry["round"]
+    if state == "diverged":
+        return f"diverged at round {at}"
+    if state == "running":
+        return f"stopped at round {at} of {entry['rounds']}"
+    return "not started" if state == "waiting" else ""
+
+
+def _quality(scores: pl.DataFrame, unit: str, stem: str) -> pl.DataFrame:
+    found = metrics.summary(scores, regression=unit == "loss")
+    names = {"weighted": f"{stem}{unit}", "mean": f"{stem}{unit}_mean", "std": f"{stem}{unit}_std", "worst": f"{stem}{unit}_worst", "clients": f"{stem}clients"}
+    return found.rename(names)
+
+
+def _hurt(run: Run, scores: pl.DataFrame, title: str) -> pl.DataFrame:
+    column = f"hurt_{title.lower()}"
+    reference = run.reference(title)
+    if reference is None or reference not in scores["method"]:
+        return pl.DataFrame(schema={"method": pl.String, column: pl.Float64})
+    return metrics.hurt(scores, reference, regression=run.regression).rename({"hurt": column})

@@ -1,0 +1,82 @@
+"""What all figures share: their look, their parts, and the form in which the page takes them."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from atoll.report import words
+from atoll.report.colours import FAINT, GRID, INK, Style
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure with what stands around it on the page."""
+
+    key: str  # unique in its run
+    title: str
+    says: str  # what to look for
+    figure: go.Figure
+    legend: tuple[str, ...] = ()  # methods named beside it
+    hidden: tuple[str, ...] = ()  # of these, the ones that show only when asked for
+    wide: bool = False  # takes the whole width of the page
+
+
+def blank(height: int, x: str = "", y: str = "", **layout: Any) -> go.Figure:
+    """An empty figure in the report's look. x, y: titles of the axes; layout: any other plotly layout entry."""
+    figure = go.Figure()
+    axis = {"gridcolor": GRID[0], "zeroline": False, "linecolor": GRID[0], "tickcolor": GRID[0], "ticks": "outside", "ticklen": 4, "automargin": True}
+    axis["title"] = {"font": {"size": 12, "color": FAINT[0]}, "standoff": 8}
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 8, "r": 14, "t": 10, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": FONT, "size": 12, "color": INK[0]},
+        showlegend=False,
+        hovermode="closest",
+        dragmode=False,
+        xaxis=axis,
+        yaxis=axis,
+    )
+    figure.update_xaxes(title_text=x)
+    figure.update_yaxes(title_text=y)
+    figure.update_layout(**layout)
+    return figure
+
+
+def text(raw: str, length: int = 26) -> str:
+    """User text for a figure: cut to length, and its <, > and & shown rather than obeyed (plotly reads a little HTML)."""
+    return html.escape(words.short(" ".join(raw.split()), length), quote=False)
+
+
+def marker(style: Style, size: float = 7, opacity: float = 0.85) -> dict[str, Any]:
+    return {"color": style.colour, "symbol": style.symbol, "size": size, "opacity": opacity, "line": {"width": 0}}
+
+
+def line(style: Style, width: float = 2.2) -> dict[str, Any]:
+    return {"color": style.colour, "dash": style.dash, "width": width}
+
+
+def ranked(values: np.ndarray, at_most: int = 500) -> tuple[np.ndarray, np.ndarray]:
+    """(positions in the sorted order, sorted values): all of them, or so many evenly spaced ones with both ends, which keep the shape."""
+    order = np.sort(values)
+    keep = np.unique(np.linspace(0, len(order) - 1, min(len(order), at_most)).round().astype(int))
+    return keep, order[keep]
+
+
+def thin(n: int, at_most: int) -> np.ndarray:
+    """Numbers of at most so many items out of n, evenly spaced; the same every time."""
+    return np.arange(n) if n <= at_most else np.unique(np.linspace(0, n - 1, at_most).round().astype(int))
+
+
+def plain(values: Any) -> list[Any]:
+    """Numbers as JSON has them, short: five significant digits, and null for what is not finite."""
+    return [float(f"{v:.5g}") if v is not None and np.isfinite(v) else None for v in np.asarray(values, dtype=float).tolist()]

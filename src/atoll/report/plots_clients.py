@@ -1,0 +1,158 @@
+"""Figures with a mark for every client: distributions, before against after, gain over training alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+
+from atoll.report.colours import FAINT, Style
+from atoll.report.digest import Digest
+from atoll.report.figure import Chart, blank, line, marker, plain, ranked, text, thin
+
+Styles = dict[str, Style]
+MANY = 200  # clients from which single points are left out of boxes
+MOST = 1500  # clients drawn at most in a scatter
+
+
+def spread(d: Digest, look: Styles) -> Chart:
+    """A box and, for few clients, a point per client, for each method."""
+    methods = d.methods
+    figure = blank(max(190, 46 * len(methods) + 60), _axis(d))
+    for name in methods:
+        own = _scores(d, name)
+        few = len(own) <= MANY
+        values = own if few else ranked(own, 1001)[1]
+        look_of = look[name]
+        figure.add_trace(
+            go.Box(
+                x=plain(values * _scale(d)), name=text(name, 22), meta=name, orientation="h", boxpoints="all" if few else "outliers", jitter=0.6, pointpos=0,
+                marker={"color": look_of.colour, "size": 5, "opacity": 0.6, "symbol": look_of.symbol}, line={"color": look_of.colour, "width": 1.5},
+                fillcolor="rgba(128,128,128,0.10)", boxmean=True, hoverinfo="x", width=0.62,
+            )
+        )  # fmt: skip
+    figure.update_yaxes(autorange="reversed", ticks="", showgrid=False)
+    points = "a mark per client, " if len(_clients(d)) <= MANY else ""
+    return Chart("spread", "Clients under each method", f"Test {_name(d)} of personal models: {points}box from the first to the third quarter, dashed line: mean.", figure)
+
+
+def cumulative(d: Digest, look: Styles) -> Chart:
+    """Share of clients at or below each score."""
+    figure = blank(340, _axis(d), "clients at or below, %")
+    for name in d.methods:
+        own = _scores(d, name)
+        at, values = ranked(own)
+        share = 100 * (at + 1) / len(own)
+        hover = f"%{{x:.4g}}{_sign(d)}: %{{y:.0f}} % of clients at or below"
+        figure.add_trace(
+            go.Scatter(x=plain(values * _scale(d)), y=plain(share), mode="lines", line={**line(look[name]), "shape": "hv"}, name=text(name), meta=name, hovertemplate=hover)
+        )
+    figure.update_yaxes(range=[0, 102])
+    side = "left" if d.regression else "right"
+    says = f"Each curve climbs where clients are. The further {side}, the better; the foot of a curve is what the worst-off clients get."
+    return Chart("cumulative", "Distribution over clients", says, figure, tuple(d.methods))
+
+
+def before_after(d: Digest, look: Styles) -> Chart | None:
+    """What the shared model gives a client against what its personal model gives it."""
+    reference = d.run.reference("FedAvg")
+    if reference not in d.methods:
+        return None
+    methods = [m for m in d.methods if m != reference]
+    shown = [m for m in (d.best(), d.run.reference("FedAvg+FT")) if m in methods] or methods[:1]
+    base = d.scores.filter(pl.col("method") == reference).select("client", pl.col("score").alias("before"))
+    figure = blank(440, f"{reference}: {_axis(d)}", f"personal model: {_axis(d)}")
+    seen: list[float] = []
+    for name in methods:
+        both = d.scores.filter(pl.col("method") == name).join(base, on="client").sort("client")
+        both = both[thin(len(both), MOST).tolist()]
+        x, y = both["before"].to_numpy() * _scale(d), both["score"].to_numpy() * _scale(d)
+        seen += [*x, *y]
+        names = [f"{text(d.run.client_name(i), 40)}, {_train_rows(d, i)}" for i in both["client"]]
+        hover = f"%{{text}}<br>{text(str(reference))} %{{x:.4g}}{_sign(d)}, {text(name)} %{{y:.4g}}{_sign(d)}"
+        mark = {**marker(look[name], opacity=0.75), "size": _bubbles(d, both["client"].to_list())}
+        figure.add_trace(
+            go.Scatter(x=plain(x), y=plain(y), mode="markers", marker=mark, name=text(name), meta=name, text=names, hovertemplate=hover + "<extra></extra>", visible=name in shown)
+        )
+    _diagonal(figure, seen)
+    good = "below" if d.regression else "above"
+    says = f"A mark per client, larger for more training rows. {good.capitalize()} the diagonal the personal model serves the client better than {reference}'s common model."
+    return Chart("before-after", "Common model and personal model", says, figure, tuple(methods), tuple(m for m in methods if m not in shown))
+
+
+def gain(d: Digest, look: Styles) -> Chart | None:
+    """Gain of every client over training alone, clients sorted by it."""
+    reference = d.run.reference("Local")
+    if reference not in d.methods:
+        return None
+    methods = [m for m in d.methods if m != reference]
+    if not methods:
+        return None
+    base = d.scores.filter(pl.col("method") == reference).select("client", pl.col("score").alias("alone"))
+    unit = "loss" if d.regression else "points"
+    figure = blank(360, "clients, from the one that loses most, %", f"gain over {reference}, {unit}")
+    for name in methods:
+        both = d.scores.filter(pl.col("method") == name).join(base, on="client").sort("client")
+        difference = (both["score"] - both["alone"]).to_numpy() * _scale(d) * (-1 if d.regression else 1)
+        order = np.argsort(difference, kind="stable")
+        order = order[thin(len(order), 500)]
+        place = 100 * (np.argsort(np.argsort(difference, kind="stable"), kind="stable")[order] + 0.5) / len(difference)
+        names = [text(d.run.client_name(int(both["client"][int(i)])), 40) for i in order]
+        figure.add_trace(
+            go.Scatter(
+                x=plain(place), y=plain(difference[order]), mode="lines+markers" if len(order) <= 60 else "lines", line=line(look[name], 1.6), marker=marker(look[name], 6),
+                name=text(name), meta=name, text=names, hovertemplate=f"%{{text}}: %{{y:+.3g}} {unit}<extra>{text(name)}</extra>",
+            )
+        )  # fmt: skip
+    figure.add_hline(y=0, line={"color": FAINT[0], "width": 1.5})
+    figure.update_xaxes(range=[0, 100])
+    says = f"Below the line a client is worse off than with {reference}. Where a curve crosses the line, so many per cent of clients lose."
+    return Chart("gain", f"Who gains over {reference}, and who loses", says, figure, tuple(methods))
+
+
+def _diagonal(figure: go.Figure, values: list[float]) -> None:
+    finite = [v for v in values if np.isfinite(v)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    pad = 0.05 * (high - low or 1.0)
+    ends = [low - pad, high + pad]
+    figure.add_shape(type="line", x0=ends[0], y0=ends[0], x1=ends[1], y1=ends[1], line={"color": FAINT[0], "dash": "dot", "width": 1.5}, layer="below")
+    figure.update_xaxes(range=ends)
+    figure.update_yaxes(range=ends)
+
+
+def _bubbles(d: Digest, clients: list[int]) -> list[float]:
+    """Marker sizes, 6 to 16 pixels: areas grow with training rows."""
+    sizes = d.run.sizes("train")
+    if not sizes:
+        return [8.0] * len(clients)
+    top = max(sizes)
+    return [round(max(6.0, 16.0 * (sizes[i] / top) ** 0.5), 1) for i in clients]
+
+
+def _train_rows(d: Digest, client: int) -> str:
+    sizes = d.run.sizes("train")
+    return f"{sizes[client]:,} training rows" if client < len(sizes) else "training rows unknown"
+
+
+def _scores(d: Digest, method: str) -> np.ndarray:
+    return d.scores.filter(pl.col("method") == method)["score"].to_numpy()
+
+
+def _clients(d: Digest) -> list[int]:
+    return d.scores["client"].unique().to_list()
+
+
+def _scale(d: Digest) -> float:
+    return 1.0 if d.regression else 100.0
+
+
+def _sign(d: Digest) -> str:
+    return "" if d.regression else " %"
+
+
+def _name(d: Digest) -> str:
+    return "mean loss" if d.regression else "accuracy"
+
+
+def _axis(d: Digest) -> str:
+    return "test loss" if d.regression else "test accuracy, %"

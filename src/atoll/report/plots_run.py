@@ -1,0 +1,93 @@
+"""Figures about the run as a whole: the baseline ladder and convergence."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import polars as pl
+
+from atoll import metrics
+from atoll.report import words
+from atoll.report.colours import FAINT, INK, Style
+from atoll.report.digest import Digest
+from atoll.report.figure import Chart, blank, line, marker, plain, text
+
+Styles = dict[str, Style]
+
+
+def ladder(d: Digest, look: Styles) -> Chart | None:
+    """Baselines from the lowest rung up, and the method that is best on validation rows on top of them."""
+    best = d.best()
+    rungs = d.table.filter((pl.col("baseline") | (pl.col("method") == best)) & pl.col(d.unit).is_not_null()).sort(d.unit, descending=d.regression, maintain_order=True)
+    if rungs.is_empty():
+        return None
+    scale = 1.0 if d.regression else 100.0
+    figure = blank(46 * len(rungs) + 62, "test loss" if d.regression else "test accuracy, %")
+    for name, value in rungs.select("method", d.unit).iter_rows():
+        shown = words.loss(value) if d.regression else words.share(value)
+        figure.add_trace(
+            go.Bar(
+                x=plain([value * scale]), y=[text(name, 22)], orientation="h", meta=name, marker={"color": look[name].colour, "opacity": 0.9}, width=0.62,
+                text=[f"<b>{shown}</b>" if name == best else shown], textposition="outside", textfont={"color": INK[0]}, cliponaxis=False, hoverinfo="skip",
+            )
+        )  # fmt: skip
+    top = float(rungs[d.unit].max() or 0) * scale  # type: ignore[arg-type]
+    figure.update_layout(barmode="overlay")
+    figure.update_xaxes(range=[0, 1.18 * top or 1.0])
+    figure.update_yaxes(ticks="", showgrid=False)
+    says = "What is reached without any new method, and with the method that is best on validation rows. A method that stands below a baseline is not worth its price here."
+    return Chart("ladder", "Baseline ladder", says, figure)
+
+
+def convergence(d: Digest, look: Styles) -> list[Chart]:
+    """Validation score of personal models by round and by traffic; the round that counts is marked."""
+    curves = metrics.convergence(d.run.clients, d.run.rounds, regression=d.regression, seen=max(1, d.run.seen))
+    names = [m for m in d.run.status if m in set(curves.drop_nulls("score")["method"])]
+    if not names:
+        return []
+    says = "Sample-weighted validation score of the personal models of seen clients. The large mark is the round that counts."
+    by_round = Chart("rounds", "Convergence by round", says, _curves(d, look, curves, names, "round"), tuple(names))
+    if not (curves["bytes_client"] > 0).any():
+        return [by_round]
+    silent = [m for m in names if not (curves.filter(pl.col("method") == m)["bytes_client"] > 0).any()]
+    says = "The same against bytes down and up per seen client."
+    says += f" {words.some(silent)} {'sends' if len(silent) == 1 else 'send'} nothing: a level line at the score of the round that counts." if silent else ""
+    return [by_round, Chart("bytes", "Convergence by traffic", says, _curves(d, look, curves, names, "bytes_client"), tuple(names))]
+
+
+def _curves(d: Digest, look: Styles, curves: pl.DataFrame, names: list[str], by: str) -> go.Figure:
+    scale, sign = (1.0, "") if d.regression else (100.0, " %")
+    title = "validation loss" if d.regression else "validation accuracy, %"
+    unit, prefix = _unit(float(curves[by].max() or 0)) if by == "bytes_client" else (1.0, "")  # type: ignore[arg-type]
+    figure = blank(360, "round" if by == "round" else f"{prefix} per client", title)
+    right = float(curves[by].max() or 1) / unit  # type: ignore[arg-type]
+    for name in names:
+        own = curves.filter(pl.col("method") == name).drop_nulls("score")
+        mark = d.chosen.filter(pl.col("method") == name)["round"].to_list()
+        x, y = own[by].to_numpy() / unit, own["score"].to_numpy() * scale
+        style = look[name]
+        here = own.with_row_index().filter(pl.col("round").is_in(mark))["index"].to_list()
+        if by == "bytes_client" and not x.any() and here:
+            figure.add_trace(go.Scatter(x=[0, right], y=plain([y[here[0]]] * 2), mode="lines", line=line(style, 1.6), name=text(name), meta=name, hovertemplate=f"%{{y:.4g}}{sign}"))
+            continue
+        hover = f"round %{{customdata}}: %{{y:.4g}}{sign}"
+        figure.add_trace(
+            go.Scatter(x=plain(x), y=plain(y), mode="lines", line=line(style), name=text(name), meta=name, customdata=own["round"].to_list(), hovertemplate=hover, connectgaps=False)
+        )
+        if here:
+            mark_of = {**marker(style, 11, 1.0), "line": {"width": 1.5, "color": FAINT[0]}}
+            figure.add_trace(
+                go.Scatter(
+                    x=plain(x[here]), y=plain(y[here]), mode="markers", marker=mark_of, name=text(name), meta=name,
+                    customdata=own["round"].gather(here).to_list(), hovertemplate=hover + " (the round that counts)",
+                )
+            )  # fmt: skip
+    figure.update_xaxes(rangemode="tozero")
+    return figure
+
+
+def _unit(n: float) -> tuple[float, str]:
+    """(bytes, name) of the decimal unit in which n reads well."""
+    for power, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if n >= power:
+            return power, name
+    return 1.0, "bytes"
