@@ -16,7 +16,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> AtollError:
     `kind` is the noun the user knows ("method", "data set"), `known` all valid names.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3, cutoff=0.6)
     near = [n for n in names if n.lower() in near]
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return AtollError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")

@@ -51,7 +51,12 @@ def build(
 
 
 def encode(values: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the sorted distinct values, and int32 indices into them. Values equal as text are one."""
+    """Names of the sorted distinct values, and int32 indices into them. AtollError for values that can't be names, such as 0.5."""
+    if values.dtype.kind == "f":
+        odd = np.flatnonzero(np.isnan(values) | (values != np.floor(values)))
+        if len(odd):
+            raise AtollError(f"{values.flat[odd[0]]} in row {odd[0]} can't be a label. Labels are whole numbers or names; for numbers use task='regression'.")
+        values = values.astype(np.int64)
     try:
         distinct, index = np.unique(values, return_inverse=True)
     except TypeError:  # numbers and text mixed have no order
@@ -74,7 +79,6 @@ def assemble(
     rows = np.lexsort((place, owner, part))
     count = {which: np.bincount(owner[part == code], minlength=clients).astype(np.int64) for code, which in enumerate(SPLITS)}
     seen = clients - int(held.sum())
-    done = f"{_percent(split)} train, validation and test rows per client at random, {int(held.sum())} of {clients} clients unseen, seed {seed}"
     fed = Federation(
         name=name or table.name,
         x=np.ascontiguousarray(table.x[rows]),
@@ -88,7 +92,7 @@ def assemble(
         scale=table.scale,
         public=public,
         groups=None if table.groups is None else table.groups[order],
-        history=(*table.history, done),
+        history=(*table.history, f"{_how_split(table, split)}; {int(held.sum())} of {clients} clients unseen; seed {seed}"),
     )
     return fed if table.standardise is None else _standardised(fed, table.standardise)
 
@@ -163,5 +167,9 @@ def _standardised(fed: Federation, values: np.ndarray) -> Federation:
     return replace(fed, shift=shift, scale=scale, history=(*fed.history, line))
 
 
-def _percent(split: Sequence[float]) -> str:
-    return "/".join(f"{100 * share:.4g}" for share in split) + " %"
+def _how_split(table: Table, split: Sequence[float]) -> str:
+    if table.part is None:
+        return f"{'/'.join(f'{100 * share:.4g}' for share in split)} % train, validation and test rows per client at random"
+    if (table.part == FREE).any():
+        return f"the source's test rows, {100 * split[1] / (split[0] + split[1]):.4g} % of each client's other rows for validation at random"
+    return "the source's train, validation and test rows"

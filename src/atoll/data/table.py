@@ -19,6 +19,7 @@ class Table:
     labels: tuple[str, ...]  # () is regression
     owner: np.ndarray | None = None  # int [rows], natural client of each row; None: the source has no natural clients
     names: tuple[str, ...] = ()  # of the natural clients
+    by: str = ""  # what a natural client is: "speaker"
     shift: np.ndarray | float = 0.0  # as in a Federation
     scale: np.ndarray | float = 1.0
     standardise: np.ndarray | None = None  # bool, one per value of a row: standardised with the seen clients' train rows

@@ -1,0 +1,173 @@
+"""From a source's name to a Federation: read, limit, give public rows away, deal out, transform, split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atoll.core.errors import AtollError
+from atoll.data.building import SPLIT, assemble, check_split
+from atoll.data.federation import Federation
+from atoll.data.randomness import generator
+from atoll.data.skew import Dirichlet, Iid, Natural, Partition, Skew, Transform, parse_all
+from atoll.data.sources import SOURCES, read
+from atoll.data.table import FREE, TEST, Table
+
+CLIENTS = 20  # where the data have no natural clients and none are asked for; PFLlib's default too
+
+
+def load(
+    data: str | Path = "digits",
+    *,
+    skew: str | Skew | Sequence[str | Skew] = (),
+    clients: int | None = None,
+    seed: int = 0,
+    unseen: float = 0.0,
+    split: Sequence[float] = SPLIT,
+    public: float = 0,
+    limit: int | None = None,
+    **options: Any,
+) -> Federation:
+    """A federation from a source of data.
+
+    data: a source (`SOURCES`), or the path of a .csv or .parquet file. skew: how rows are dealt out ("iid", "dirichlet:0.1", "classes:2",
+    "quantity:power=1.5", "natural") and how groups of clients differ ("rotate:4", "swap:4"); several compose. Without a way to deal them out, rows
+    belong to the clients they came with; where there are none, it is dirichlet:0.1 (iid for regression). clients: how many; of natural
+    clients, so many at random. unseen: share of clients held out of training. split: shares of train, validation and test rows per client. public:
+    share (below 1) or number of rows given away before dealing out. limit: rows used at most, drawn at random. options: of the source. The same
+    arguments give the same federation, row by row. AtollError says what can't be.
+    """
+    name, ending = str(data), str(data).rpartition(".")[2].lower()
+    if name != ending and ending in ("csv", "parquet"):
+        name, options = ending, {**options, "path": data}
+    partition, transforms = parse_all(skew)
+    _check_numbers(clients, seed, public, limit)
+    check_split(split)
+    table = read(name, clients, seed, options)
+    for transform in transforms:
+        transform.check(table)
+    table = _limited(table, limit, seed)
+    table, given_away = _without_public(table, public, seed)
+    generated = name in SOURCES and SOURCES[name].generated
+    table = _dealt(table, partition, clients, seed, generated)
+    table = _transformed(table, transforms, seed)
+    return assemble(table, seed=seed, unseen=unseen, split=split, public=given_away)
+
+
+def _check_numbers(clients: int | None, seed: int, public: float, limit: int | None) -> None:
+    for value, what, least in ((clients, "clients", 1), (limit, "limit", 2), (seed, "seed", 0)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least):
+            raise AtollError(f"{what}={value!r} must be a whole number of at least {least}.")
+    if not 0 <= public < float("inf") or (public > 1 and public != int(public)):
+        raise AtollError(f"public={public!r} must be a share of the rows (below 1) or a whole number of rows.")
+
+
+def _limited(table: Table, limit: int | None, seed: int) -> Table:
+    """At most `limit` rows, from every client in proportion."""
+    rows = len(table.y)
+    if limit is None or limit >= rows:
+        return table
+    _refuse_exact(table, "limit")
+    kept, least = _sample(table, generator(seed, "limit"))
+    if limit < least:
+        raise AtollError(f"limit={limit} is too few rows for the {len(table.names)} clients of {table.name}, which need {least:,} at least.")
+    return table.take(np.sort(kept[:limit])).noted(f"limited to {limit:,} of {rows:,} rows at random")
+
+
+def _without_public(table: Table, public: float, seed: int) -> tuple[Table, tuple[np.ndarray, np.ndarray] | None]:
+    """The table without its public rows, and those rows. They come from every client in proportion, and never from rows set apart for tests."""
+    rows = len(table.y)
+    n = round(public * rows) if public < 1 else int(public)
+    if not n:
+        return table, None
+    _refuse_exact(table, "public")
+    order, least = _sample(table, generator(seed, "public"))
+    free = order[least:] if table.part is None else order[least:][table.part[order[least:]] == FREE]
+    if n > len(free):
+        raise AtollError(f"public={public:g} would take {n:,} of {rows:,} rows of {table.name}, and only {len(free):,} can be spared. Ask for fewer.")
+    taken = np.zeros(rows, bool)
+    taken[free[-n:]] = True
+    return table.take(~taken).noted(f"{n:,} of {rows:,} rows given away as public, at random"), (table.x[taken], table.y[taken])
+
+
+def _sample(table: Table, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """All rows in a random order whose every beginning holds clients in proportion, and how many rows at its beginning each client needs.
+
+    Those are two of every client (one to train and one to test), one train and one test row where the source sets test rows apart.
+    """
+    order = rng.permutation(len(table.y))
+    if table.owner is None:
+        return order, 2
+    stratum = table.owner if table.part is None else 2 * table.owner + (table.part == TEST)
+    needed = 2 if table.part is None else 1
+    order = order[np.argsort(stratum[order], kind="stable")]
+    size = np.bincount(stratum)
+    rank = np.arange(len(order)) - (np.cumsum(size) - size)[stratum[order]]
+    place = np.where(rank < needed, -1.0, (rank + rng.random(len(order))) / size[stratum[order]])
+    return order[np.argsort(place, kind="stable")], int((rank < needed).sum())
+
+
+def _refuse_exact(table: Table, what: str) -> None:
+    if table.exact:
+        raise AtollError(f"Source {table.name} is exact: all its rows are needed, so {what} can't be used.")
+
+
+def _dealt(table: Table, partition: Partition | None, clients: int | None, seed: int, generated: bool) -> Table:
+    """The table with an owner for every row."""
+    natural = table.owner is not None
+    if isinstance(partition, Natural) and not natural:
+        raise AtollError(f"{table.name} has no natural clients. Deal its rows out with a skew: iid, dirichlet:0.1, classes:2, quantity:power=1.5.")
+    if partition is None and not natural:
+        partition = Iid() if table.regression or table.y.ndim > 1 else Dirichlet(0.1)
+    if partition is None or isinstance(partition, Natural):
+        named = replace(table, name=f"{table.name} by {table.by}") if table.by else table
+        return named if clients is None or generated else _some_clients(named, clients, seed)
+    if table.fixed:
+        raise AtollError(f"Skew {partition} can't deal out the rows of {table.name}: {table.fixed}.")
+    if partition.needs_labels and (table.regression or table.y.ndim > 1):
+        raise AtollError(f"Skew {partition} goes by labels, and {table.name} has one for no row. Use iid or quantity.")
+    clients = clients or (len(table.names) if natural else CLIENTS)
+    rows = len(table.y)
+    if 2 * clients > rows:
+        raise AtollError(f"{table.name} has {rows:,} rows, too few for {clients:,} clients: each needs at least 2, one to train and one to test.")
+    owner, note = partition.deal(table.y, clients, generator(seed, type(partition).__name__.lower()))
+    names = tuple(f"client {i}" for i in range(clients))
+    dealt = replace(table, name=f"{table.name}, {partition}", owner=owner, names=names, groups=None)
+    return dealt.noted(f"{partition} over {clients:,} clients: {note}")
+
+
+def _some_clients(table: Table, clients: int, seed: int) -> Table:
+    """Some natural clients at random."""
+    there = len(table.names)
+    if clients > there:
+        raise AtollError(f"{table.name} has {there} natural clients, not {clients}. Ask for fewer, or deal its rows out with a skew such as iid.")
+    assert table.owner is not None
+    chosen = np.sort(generator(seed, "clients").choice(there, clients, replace=False))
+    number = np.full(there, -1)
+    number[chosen] = np.arange(clients)
+    kept = table.take(number[table.owner] >= 0)
+    assert kept.owner is not None
+    groups = None if table.groups is None else table.groups[chosen]
+    some = replace(kept, owner=number[kept.owner], names=tuple(table.names[i] for i in chosen), groups=groups)
+    return some.noted(f"{clients} of {there} natural clients at random")
+
+
+def _transformed(table: Table, transforms: Sequence[Transform], seed: int) -> Table:
+    """The table with every client in a group of each transform, and its rows changed accordingly. Public rows stay as they are."""
+    clients = len(table.names)
+    turn = generator(seed, "groups").permutation(clients)
+    assert table.owner is not None
+    for transform in transforms:
+        if transform.k > clients:
+            raise AtollError(f"Skew {transform}: {transform.k} groups need as many clients, and there are {clients}.")
+        # Clients take groups in turn, and a second transform's in turn within those of the first: pairs of groups are of one size too.
+        group, turn = turn % transform.k, turn // transform.k
+        x, y = transform.apply(table, group[table.owner], generator(seed, str(transform)))
+        groups = group if table.groups is None else table.groups * transform.k + group
+        table = replace(table, name=f"{table.name}, {transform}", x=x, y=y, groups=groups)
+        table = table.noted(f"{transform}: {transform.k} groups of {clients // transform.k} or more clients")
+    return table

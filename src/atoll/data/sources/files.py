@@ -1,0 +1,39 @@
+"""Finding the files of sources."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from atoll.core.errors import AtollError
+
+
+def given_file(path: str | Path | None, source: str) -> Path:
+    """The file a user names. AtollError where none is named, or it isn't there."""
+    if path is None:
+        raise AtollError(f"Source {source} needs a file: give path=FILE (--path FILE).")
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise AtollError(f"{file} is a folder; source {source} reads a file.")
+    if not file.exists():
+        raise AtollError(f"There is no file {file}.")
+    return file
+
+
+def given_folder(path: str | Path | None, source: str) -> Path:
+    """The folder a user names. AtollError where none is named, or it isn't there."""
+    if path is None:
+        raise AtollError(f"Source {source} needs a folder: give path=FOLDER (--path FOLDER).")
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise AtollError(f"There is no folder {folder}." if not folder.exists() else f"{folder} is a file; source {source} reads a folder.")
+    return folder
+
+
+def package_file(package: str, inside: str) -> Path | None:
+    """A file inside an installed package, which is not imported (some write to the home folder when they are). None where it isn't installed."""
+    found = find_spec(package)
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        if (Path(folder) / inside).exists():
+            return Path(folder) / inside
+    return None

@@ -1,0 +1,118 @@
+"""Datasets as PFLlib writes them: a folder per split with one .npz per client, each holding a pickled dict of NumPy arrays."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atoll.core.errors import AtollError
+from atoll.data.sources.files import given_folder
+from atoll.data.table import FREE, TEST, Table
+
+# What a pickled NumPy array calls when it is put together, in NumPy 1 and in NumPy 2. A pickle may name any other function of any
+# module and have it run with any argument; here it can't.
+ALLOWED = {(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")} | {("numpy", "ndarray"), ("numpy", "dtype")}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only NumPy arrays are let in. Don't trust this file")
+        return {"_reconstruct": np._core.multiarray._reconstruct, "dtype": _dtype, "ndarray": np.ndarray}[name]  # type: ignore[attr-defined]
+
+
+def _dtype(kind: str, align: int = 0, copy: int = 0) -> np.dtype:
+    """NumPy 1 wrote the flags as 0 and 1, at which NumPy 2.4 and later take offence."""
+    return np.dtype(kind, align=bool(align), copy=bool(copy))
+
+
+def read(*, path: str | Path | None = None) -> Table:
+    """The dataset in folder `path` (train/0.npz, test/0.npz, ...). Its clients and its test rows stay what they are.
+
+    PFLlib has no validation rows: `load` takes them out of each client's train rows, in the ratio of `split`. Single images [channels, h, w]
+    become [h, w, channels], or [h, w] for one channel.
+    """
+    folder = given_folder(path, "pfllib")
+    numbers = _clients(folder)
+    xs, ys, owners, parts = [], [], [], []
+    for client, number in enumerate(numbers):
+        for split, part in (("train", FREE), ("test", TEST)):
+            x, y = _arrays(folder / split / f"{number}.npz")
+            if xs and (x.shape[1:] != xs[0].shape[1:] or x.dtype != xs[0].dtype):
+                raise AtollError(f"{folder}/{split}/{number}.npz: rows are {x.dtype}{list(x.shape[1:])}, those before {xs[0].dtype}{list(xs[0].shape[1:])}.")
+            xs.append(x)
+            ys.append(y)
+            owners.append(np.full(len(y), client))
+            parts.append(np.full(len(y), part, np.int8))
+    x, y = _channels_last(np.concatenate(xs)), np.concatenate(ys)
+    classes = int(y.max()) + 1 if len(y) else 0
+    return Table(
+        name=f"pfllib {folder.name}",
+        x=x,
+        y=y,
+        labels=tuple(str(c) for c in range(classes)),
+        owner=np.concatenate(owners),
+        names=tuple(f"client {number}" for number in numbers),
+        part=np.concatenate(parts),
+        fixed="PFLlib has dealt its rows out and set test rows apart already",
+        history=(f"PFLlib dataset {folder}: {len(y):,} rows, {len(numbers)} clients, its own train and test rows",),
+    )
+
+
+def _clients(folder: Path) -> list[int]:
+    found = {}
+    for split in ("train", "test"):
+        if not (folder / split).is_dir():
+            raise AtollError(f"{folder} has no folder {split!r}. A PFLlib dataset has train/0.npz, train/1.npz, ... and test/0.npz, ...")
+        matches = [re.fullmatch(r"(\d+)\.npz", file.name) for file in (folder / split).iterdir()]
+        found[split] = {int(match[1]) for match in matches if match}
+    if not found["train"]:
+        raise AtollError(f"{folder}/train has no files 0.npz, 1.npz, ...")
+    alone = sorted(found["train"] ^ found["test"])
+    if alone:
+        here, there = ("train", "test") if alone[0] in found["train"] else ("test", "train")
+        raise AtollError(f"{folder}: client {alone[0]} has a file in {here}, but none in {there}.")
+    return sorted(found["train"])
+
+
+def _arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """x (uint8, float32 or int32) and y (int32) of one file."""
+    try:
+        content = _unpickled(file)
+    except (zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, KeyError, ValueError, EOFError, OSError, TypeError, AttributeError, IndexError) as error:
+        raise AtollError(f"{file} can't be read as a PFLlib file: {str(error).strip('.')}.") from None
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), np.ndarray) for key in ("x", "y")):
+        raise AtollError(f"{file} is no PFLlib file: it must hold a dict with the arrays 'x' and 'y'.")
+    x, y = content["x"], content["y"]
+    if len(x) != len(y) or y.ndim != 1 or x.ndim < 2:
+        raise AtollError(f"{file}: x {list(x.shape)} and y {list(y.shape)} must be [rows, ...] and [rows].")
+    if x.dtype.kind not in "fiub" or y.dtype.kind not in "fiub":
+        raise AtollError(f"{file}: x is {x.dtype} and y {y.dtype}; rows of numbers are needed, all of one shape (texts of different lengths are not).")
+    if len(y) and not (np.isfinite(y).all() and (y == np.floor(y)).all() and y.min() >= 0):
+        raise AtollError(f"{file}: labels must be whole numbers from 0 on.")
+    if x.dtype != np.uint8:
+        x = x.astype(np.int32 if x.dtype.kind in "iu" else np.float32)
+    return x, y.astype(np.int32)
+
+
+def _unpickled(file: Path) -> Any:
+    """The object in member data.npy, which NumPy would read with allow_pickle=True and so run whatever it asks for."""
+    with zipfile.ZipFile(file) as archive, archive.open("data.npy") as member:
+        version = np.lib.format.read_magic(member)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(member)
+        if shape != () or not dtype.hasobject:
+            raise ValueError(f"'data' is an array {dtype}{list(shape)}, not a dict")
+        return _ArraysOnly(member).load().item()
+
+
+def _channels_last(x: np.ndarray) -> np.ndarray:
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or x.shape[2] == 1:
+        return x
+    return np.ascontiguousarray(x[:, 0] if x.shape[1] == 1 else np.moveaxis(x, 1, -1))

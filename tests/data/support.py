@@ -1,0 +1,39 @@
+"""What tests of the data part share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from atoll.core.errors import AtollError
+from atoll.data.federation import SPLITS, Federation
+
+
+@contextmanager
+def refuses(*words: str) -> Iterator[None]:
+    """The block raises an AtollError of one line that has all these words."""
+    with pytest.raises(AtollError) as caught:
+        yield
+    text = str(caught.value)
+    assert "\n" not in text
+    for word in words:
+        assert word in text, text
+
+
+def owners(fed: Federation) -> np.ndarray:
+    """int [rows], the client that owns each row."""
+    owner = np.full(len(fed.y), -1)
+    for split in SPLITS:
+        for client, (first, n) in enumerate(zip(fed.start[split], fed.count[split], strict=True)):
+            assert (owner[first : first + n] == -1).all()
+            owner[first : first + n] = client
+    assert (owner >= 0).all()
+    return owner
+
+
+def numbered(rows: int, values: int = 1) -> np.ndarray:
+    """x float32 [rows, values] whose first value is the number of the row, so that every row can be followed."""
+    return np.repeat(np.arange(rows, dtype=np.float32)[:, None], values, axis=1)

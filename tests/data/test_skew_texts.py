@@ -1,0 +1,81 @@
+"""Reading skews."""
+
+from __future__ import annotations
+
+import pytest
+
+from atoll.data.skew import TABLE, Classes, Dirichlet, Iid, Natural, Quantity, Rotate, Swap, parse, parse_all
+from tests.data.support import refuses
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("iid", Iid()),
+        ("natural", Natural()),
+        ("classes:2", Classes(2)),
+        ("dirichlet:0.1", Dirichlet(0.1)),
+        (" dirichlet : alpha = 0.5 , least=3 ", Dirichlet(0.5, 3)),
+        ("dirichlet:1,least=20", Dirichlet(1.0, 20)),
+        ("quantity:power=1.5", Quantity(power=1.5)),
+        ("quantity:lognormal=1,least=4", Quantity(lognormal=1.0, least=4)),
+        ("rotate:4", Rotate(4)),
+        ("swap:3", Swap(3)),
+    ],
+)
+def test_texts(text, made):
+    assert parse(text) == made
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_examples_of_the_table_can_be_read_and_say_themselves(name):
+    made = parse(TABLE[name].example)
+    assert isinstance(made, TABLE[name].kind)
+    assert str(made) == TABLE[name].example
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("dirichlett:0.1", ["Unknown skew 'dirichlett'", "Did you mean dirichlet?"]),
+        ("", ["Unknown skew ''"]),
+        ("dirichlet", ["needs a value", "dirichlet:0.1"]),
+        ("dirichlet:", ["needs a value"]),
+        ("dirichlet:x", ["'x' is not a number"]),
+        ("dirichlet:0", ["above 0"]),
+        ("dirichlet:-1", ["above 0"]),
+        ("dirichlet:nan", ["above 0"]),
+        ("dirichlet:inf", ["above 0"]),
+        ("dirichlet:0.1,5", ["'5' can't be read"]),
+        ("dirichlet:0.1,most=5", ["'most'", "alpha, least"]),
+        ("dirichlet:0.1,least=1", ["least=1", "2 or more"]),
+        ("dirichlet:0.1,least=2.5", ["whole number"]),
+        ("classes:0", ["at least one class"]),
+        ("classes:1.5", ["not a whole number"]),
+        ("iid:3", ["iid"]),
+        ("natural:speaker=1", ["no options"]),
+        ("quantity", ["power=1.5 or quantity:lognormal=1"]),
+        ("quantity:2", ["can't be read", "quantity:power=1.5"]),
+        ("quantity:power=1,lognormal=1", ["either"]),
+        ("quantity:power=-1", ["from 0"]),
+        ("quantity:power=nan", ["from 0"]),
+        ("rotate:1", ["at least 2 groups"]),
+        ("swap:0", ["at least 2 groups"]),
+        ("swap", ["needs a value"]),
+    ],
+)
+def test_bad_texts_are_refused(text, words):
+    with refuses(*words):
+        parse(text)
+
+
+def test_what_combines():
+    assert parse_all(()) == (None, ())
+    assert parse_all("iid") == (Iid(), ())
+    assert parse_all(["swap:2", Dirichlet(0.1), "rotate:4"]) == (Dirichlet(0.1), (Swap(2), Rotate(4)))
+    with refuses("iid", "dirichlet:0.1", "only one can"):
+        parse_all(["iid", "dirichlet:0.1"])
+    with refuses("natural", "classes:2"):
+        parse_all(["natural", "classes:2"])
+    with refuses("swap:2 and swap:3", "one of a kind"):
+        parse_all(["swap:2", "swap:3"])
