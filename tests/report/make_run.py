@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,10 @@ def make_run(
     names: list[str] | None = None,
     late: int = 0,
 ) -> Path:
-    """A run of `sorts` on `clients` clients, the last `unseen` of them held out, `late` of the others never trained; `diverging` stops after half the rounds."""
+    """A run of `sorts` on `clients` clients, the last `unseen` of them held out, `late` of the others never trained.
+
+    `diverging` stops after half the rounds.
+    """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     sizes = {"train": rng.integers(20, 200, clients), "validation": rng.integers(8, 30, clients), "test": rng.integers(10, 40, clients)}
@@ -71,7 +75,7 @@ def make_run(
     costs: list[dict[str, Any]] = []
     for sort in sorts:
         stop = rounds // 2 if sort.label == diverging else rounds
-        for r in range(0, stop + 1):
+        for r in range(stop + 1):
             bad = sort.label == diverging and r == stop
             rows += _scores(rng, sort, r, clients - unseen, sizes, charm, regression, bad, late)
             if r:
@@ -80,9 +84,10 @@ def make_run(
     pl.DataFrame(costs, schema=ROUND_TYPES, orient="row").write_parquet(folder / "rounds.parquet")
     (folder / "data.json").write_text(json.dumps(_sheet(rng, sizes, clients, unseen, regression, names)))
     (folder / "status.json").write_text(json.dumps(_status(sorts, rounds, diverging)))
-    environment = {"atoll": "0.1.0", "python": "3.11.7", "jax": "0.10.2", "platform": "Linux", "cpus": 2, "started": "2026-01-02 03:04:05", "command": "atoll run"}
+    environment = {"atoll": "0.1.0", "python": "3.11.7", "jax": "0.10.2", "platform": "Linux", "cpus": 2}
+    environment |= {"started": "2026-01-02 03:04:05", "command": "atoll run"}
     (folder / "environment.json").write_text(json.dumps(environment))
-    (folder / "spec.toml").write_text(SPEC)
+    (folder / "spec.toml").write_text(SPEC.replace("seed = 0", f"seed = {seed}"))
     return folder
 
 
@@ -99,7 +104,8 @@ def _scores(
                 n = int(sizes[split][i])
                 correct = float(rng.binomial(n, p))
                 loss = n * (1.2 - p) * (1 + rng.normal(0, 0.02))
-                known = dict(method=sort.label, round=r, client=i, seen=i < seen, joined=i < seen - late and (r > 0 or not sort.state), split=split, model=model)
+                joined = i < seen - late and (r > 0 or not sort.state)
+                known = {"method": sort.label, "round": r, "client": i, "seen": i < seen, "joined": joined, "split": split, "model": model}
                 made.append({**known, "rows": n, "correct": np.nan if regression or bad else correct, "loss": np.nan if bad else loss})
     if sort.common == sort.end:  # the personal model is the common one
         personal = [row for row in made if row["model"] == "personal"]
@@ -137,6 +143,6 @@ def _sheet(rng: np.random.Generator, sizes: dict[str, np.ndarray], clients: int,
         "names": names or [f"form {i + 1}" for i in range(clients)],
         "label_table": [] if regression else [rng.multinomial(n, p).tolist() for n, p in zip(sizes["train"], shares, strict=True)],
         "majority_accuracy": float("nan") if regression else 0.452,
-        "split_hash": "3b0bc1206303dbf2325cb285c20892f2826ae45c09391a8e550243dd8cec9075",
+        "split_hash": hashlib.sha256(sizes["train"].tobytes()).hexdigest(),
         "groups": None,
     }

@@ -7,8 +7,10 @@ from atoll.metrics.compare import Paired, coincide, paired
 from atoll.metrics.cost import costs, state_per_client
 from atoll.metrics.curves import convergence
 from atoll.metrics.quality import client_scores, hurt, mean_loss, summary
+from atoll.metrics.repeats import Difference, repeated
 
 __all__ = [
+    "Difference",
     "Paired",
     "choose",
     "client_scores",
@@ -18,6 +20,7 @@ __all__ = [
     "hurt",
     "mean_loss",
     "paired",
+    "repeated",
     "state_per_client",
     "summary",
     "validation_scores",

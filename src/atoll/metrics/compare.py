@@ -38,9 +38,9 @@ def paired(scores: pl.DataFrame, first: str, second: str, *, regression: bool) -
         return None
     sign = -1.0 if regression else 1.0
     gain = sign * (both["score"] - both["score_b"]).to_numpy()
-    weighted = both["total"].sum() / both["rows"].sum() - both["total_b"].sum() / both["rows_b"].sum()
+    weighted = float(both["total"].sum()) / float(both["rows"].sum()) - float(both["total_b"].sum()) / float(both["rows_b"].sum())
     error = float(np.std(gain, ddof=1) / math.sqrt(len(gain))) if len(gain) > 1 else math.nan
-    return Paired(sign * float(weighted), float(gain.mean()), error, int((gain > 0).sum()), int((gain == 0).sum()), int((gain < 0).sum()))
+    return Paired(sign * weighted, float(gain.mean()), error, int((gain > 0).sum()), int((gain == 0).sum()), int((gain < 0).sum()))
 
 
 def coincide(clients: pl.DataFrame) -> list[tuple[str, ...]]:

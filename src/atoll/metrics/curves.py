@@ -14,6 +14,8 @@ def convergence(clients: pl.DataFrame, rounds: pl.DataFrame, *, regression: bool
     """
     scores = validation_scores(clients, regression=regression)
     traffic = rounds.sort("round").select(
-        "method", pl.col("round").cast(scores.schema["round"]), ((pl.col("bytes_down") + pl.col("bytes_up")).cum_sum().over("method") / seen).alias("bytes_client")
+        "method",
+        pl.col("round").cast(scores.schema["round"]),
+        ((pl.col("bytes_down") + pl.col("bytes_up")).cum_sum().over("method") / seen).alias("bytes_client"),
     )
     return scores.join(traffic, on=["method", "round"], how="left", maintain_order="left").with_columns(pl.col("bytes_client").fill_null(0.0))

@@ -59,7 +59,14 @@ def _quality(d: Digest) -> list[Column]:
     more = [] if d.regression else [Column("loss", "mean loss", "Mean loss of personal models over test rows", words.loss, "low")]
     return [
         Column("round", "round", "The round that counts: best validation score, ties to the earliest; 0 is before training", words.count, rank=3),
-        Column(u, f"{'loss' if d.regression else 'accuracy'}\n{sign}", f"Test {name} of personal models, seen clients, every row counting alike", show, good, rank=0),
+        Column(
+            u,
+            f"{'loss' if d.regression else 'accuracy'}\n{sign}",
+            f"Test {name} of personal models, seen clients, every row counting alike",
+            show,
+            good,
+            rank=0,
+        ),
         Column(f"{u}_mean", f"client\nmean {sign}", f"The same {name}, every client counting alike", show, good, rank=1),
         Column(f"{u}_std", "std over\nclients", "Standard deviation over clients (ddof 1)", show, "low", rank=5),
         Column(f"{u}_worst", "worst\n10 %", "Mean over the worst tenth of clients, at least one", show, good, rank=2),

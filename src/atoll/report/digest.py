@@ -35,6 +35,15 @@ class Digest:
         """Labels of the methods that have scores, in the order of the table."""
         return self.table.filter(pl.col(self.unit).is_not_null())["method"].to_list()
 
+    def leading(self, names: list[str], at_most: int = 10) -> list[str]:
+        """Of these methods the ones that a crowded plot shows at first: all if they are few, else baselines and the best on validation rows."""
+        if len(names) <= at_most:
+            return names
+        rows = self.table.filter(pl.col("method").is_in(names))
+        ranked = rows.sort("baseline", f"validation_{self.unit}", descending=[True, not self.regression], nulls_last=True, maintain_order=True)
+        first = set(ranked["method"][:at_most])
+        return [name for name in names if name in first]
+
     def value(self, method: str | None, column: str) -> float | None:
         """One cell of the table; None where there is no such method or nothing in the cell."""
         cell = self.table.filter(pl.col("method") == method)[column] if method is not None else []

@@ -12,7 +12,7 @@ from atoll.report.table import comparison
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "–": "--", "±": r"$\pm$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "\N{EN DASH}": "--", "±": r"$\pm$",
 }  # fmt: skip
 
 
@@ -24,7 +24,11 @@ def write_csv(run_folder: Path, out: Path) -> Path:
 
 def latex(run_folder: Path) -> str:
     """The comparison as a LaTeX table for `\\usepackage{booktabs}`: the columns of the terminal, baselines above the second rule, best values bold."""
-    d = digest(open_run(Path(run_folder)))
+    return latex_of(digest(open_run(Path(run_folder))))
+
+
+def latex_of(d: Digest) -> str:
+    """The same of a run that has been read."""
     shown = [c for c in columns(d) if c.rank < 6]
     best = {c.key: best_rows(d, c) for c in shown}
     lines = [r"\begin{tabular}{l" + "r" * len(shown) + "}", r"\toprule", _heads(shown), r"\midrule"]

@@ -53,12 +53,24 @@ def blank(height: int, x: str = "", y: str = "", **layout: Any) -> go.Figure:
 
 
 def text(raw: str, length: int = 26) -> str:
-    """User text for a figure: cut to length, and its <, > and & shown rather than obeyed (plotly reads a little HTML)."""
-    return html.escape(words.short(" ".join(raw.split()), length), quote=False)
+    """User text for a figure: cut to length, and its <, > and & shown rather than obeyed (plotly reads a little HTML, and fields after a %)."""
+    return html.escape(words.short(" ".join(raw.split()), length), quote=False).replace("%{", "% {")
 
 
-def marker(style: Style, size: float = 7, opacity: float = 0.85) -> dict[str, Any]:
-    return {"color": style.colour, "symbol": style.symbol, "size": size, "opacity": opacity, "line": {"width": 0}}
+def apart(labels: list[str]) -> list[str]:
+    """Categories of an axis: where two read alike, and plotly would draw one over the other, the later ones are numbered."""
+    made: list[str] = []
+    taken: dict[str, int] = {}
+    for label in labels:
+        taken[label] = taken.get(label, 0) + 1
+        made.append(label if taken[label] == 1 else f"{label} [{taken[label]}]")
+    return made
+
+
+def marker(style: Style, size: float = 7, opacity: float = 0.85, most: int = 0) -> dict[str, Any]:
+    """most: symbols drawn at most along a line; 0: all."""
+    hollow = style.symbol.endswith("-open")
+    return {"color": style.colour, "symbol": style.symbol, "size": size, "opacity": opacity, "line": {"width": 1.6 if hollow else 0}, "maxdisplayed": most}
 
 
 def line(style: Style, width: float = 2.2) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def footnotes(d: Digest) -> list[str]:
     what = "mean loss" if d.regression else "accuracy"
     late = [m for m, at, last in d.chosen.filter(pl.col("method").is_in(d.methods)).select("method", "round", "last").iter_rows() if at == last and at > 0]
     notes = [
-        f"Round: the one with the best sample-weighted validation {what} of the personal models of seen clients; ties go to the earliest. Test rows take no part.",
+        f"Round: the one with the best sample-weighted validation {what} of the personal models of seen clients, of equal ones the earliest. "
+        "Test rows take no part.",
         "Quality is measured on test rows. Hurt: share of seen clients strictly worse off, each at the round that counts for its method.",
         "Traffic per round: of a client that takes part. FLOPs, state: per client. Bold: the best of a column; of costs, among methods that communicate.",
     ]
@@ -81,14 +82,19 @@ def _difference(d: Digest, rival: str, pair: Paired) -> str:
 def _harm(d: Digest, harmed: float) -> str:
     total = int(d.value(d.best(), "clients") or 0)
     n = round(harmed * total)
+    if n == 0:
+        return "no client is worse off with it than alone"
     return f"{n} of {words.number(total, 'client')} ({words.share(harmed)}) {'is' if n == 1 else 'are'} worse off with it than alone"
 
 
 def _pairing(d: Digest, rival: str, pair: Paired) -> str:
-    scale, digits = (1.0, ".3g") if d.regression else (100.0, ".1f")
-    text = f"Against {rival}, client by client: better for {pair.better}, equal for {pair.equal}, worse for {pair.worse}; mean gain {scale * pair.mean:+{digits}}"
-    if pair.clients > 1:
-        text += f" ± {scale * pair.error:{digits}} (standard error over clients)"
+    scale, digits, unit = (1.0, ".3g", "") if d.regression else (100.0, ".1f", " points")
+    text = f"Against {rival}, client by client: better for {pair.better}, equal for {pair.equal}, worse for {pair.worse}; "
+    text += f"mean gain {scale * pair.mean:+{digits}}"
+    if pair.clients == 1:
+        text += unit
+    else:
+        text += f" ± {scale * pair.error:{digits}}{unit} (standard error over clients)"
         if abs(pair.mean) < 2 * pair.error:
             text += ", so clients do not agree enough to tell it from none"
     return text + "."
@@ -139,6 +145,7 @@ def _untrained(d: Digest) -> list[str]:
     for name, n, total in rows.iter_rows():
         groups.setdefault((n, total), []).append(name)
     return [
-        f"{n} of {words.number(total, 'seen client')} had never trained with {words.some(names)} by the round that counts; they count with what they had at first contact."
+        f"{n} of {words.number(total, 'seen client')} had never trained with {words.some(names)} by the round that counts; "
+        "they count with what they had at first contact."
         for (n, total), names in groups.items()
     ]

@@ -8,7 +8,7 @@ import polars as pl
 
 from atoll.report.colours import FAINT, Style
 from atoll.report.digest import Digest
-from atoll.report.figure import Chart, blank, line, marker, plain, ranked, text, thin
+from atoll.report.figure import Chart, apart, blank, line, marker, plain, ranked, text, thin
 
 Styles = dict[str, Style]
 MANY = 200  # clients from which single points are left out of boxes
@@ -19,38 +19,52 @@ def spread(d: Digest, look: Styles) -> Chart:
     """A box and, for few clients, a point per client, for each method."""
     methods = d.methods
     figure = blank(max(190, 46 * len(methods) + 60), _axis(d))
-    for name in methods:
+    for name, tick in zip(methods, apart([text(name) for name in methods]), strict=True):
         own = _scores(d, name)
         few = len(own) <= MANY
         values = own if few else ranked(own, 1001)[1]
         look_of = look[name]
         figure.add_trace(
             go.Box(
-                x=plain(values * _scale(d)), name=text(name, 22), meta=name, orientation="h", boxpoints="all" if few else "outliers", jitter=0.6, pointpos=0,
+                x=plain(values * _scale(d)), name=tick, meta=name, orientation="h", boxpoints="all" if few else "outliers", jitter=0.6, pointpos=0,
                 marker={"color": look_of.colour, "size": 5, "opacity": 0.6, "symbol": look_of.symbol}, line={"color": look_of.colour, "width": 1.5},
                 fillcolor="rgba(128,128,128,0.10)", boxmean=True, hoverinfo="x", width=0.62,
             )
         )  # fmt: skip
-    figure.update_yaxes(autorange="reversed", ticks="", showgrid=False)
+    figure.update_yaxes(autorange="reversed", ticks="", showgrid=False, dtick=1)
     points = "a mark per client, " if len(_clients(d)) <= MANY else ""
-    return Chart("spread", "Clients under each method", f"Test {_name(d)} of personal models: {points}box from the first to the third quarter, dashed line: mean.", figure)
+    return Chart(
+        "spread",
+        "Clients under each method",
+        f"Test {_name(d)} of personal models: {points}box from the first to the third quarter, dashed line: mean.",
+        figure,
+    )
 
 
 def cumulative(d: Digest, look: Styles) -> Chart:
     """Share of clients at or below each score."""
-    figure = blank(340, _axis(d), "clients at or below, %")
+    figure = blank(max(340, min(560, 46 * len(d.methods) - 60)), _axis(d), "clients at or below, %")
     for name in d.methods:
         own = _scores(d, name)
         at, values = ranked(own)
         share = 100 * (at + 1) / len(own)
         hover = f"%{{x:.4g}}{_sign(d)}: %{{y:.0f}} % of clients at or below"
         figure.add_trace(
-            go.Scatter(x=plain(values * _scale(d)), y=plain(share), mode="lines", line={**line(look[name]), "shape": "hv"}, name=text(name), meta=name, hovertemplate=hover)
+            go.Scatter(
+                x=plain(values * _scale(d)),
+                y=plain(share),
+                mode="lines+markers",
+                line={**line(look[name]), "shape": "hv"},
+                marker=marker(look[name], 6, 1.0, most=5),
+                name=text(name),
+                meta=name,
+                hovertemplate=hover,
+            )
         )
     figure.update_yaxes(range=[0, 102])
     side = "left" if d.regression else "right"
     says = f"Each curve climbs where clients are. The further {side}, the better; the foot of a curve is what the worst-off clients get."
-    return Chart("cumulative", "Distribution over clients", says, figure, tuple(d.methods))
+    return Chart("cumulative", "Distribution over clients", says, figure, *_key(d, d.methods))
 
 
 def before_after(d: Digest, look: Styles) -> Chart | None:
@@ -72,11 +86,22 @@ def before_after(d: Digest, look: Styles) -> Chart | None:
         hover = f"%{{text}}<br>{text(str(reference))} %{{x:.4g}}{_sign(d)}, {text(name)} %{{y:.4g}}{_sign(d)}"
         mark = {**marker(look[name], opacity=0.75), "size": _bubbles(d, both["client"].to_list())}
         figure.add_trace(
-            go.Scatter(x=plain(x), y=plain(y), mode="markers", marker=mark, name=text(name), meta=name, text=names, hovertemplate=hover + "<extra></extra>", visible=name in shown)
+            go.Scatter(
+                x=plain(x),
+                y=plain(y),
+                mode="markers",
+                marker=mark,
+                name=text(name),
+                meta=name,
+                text=names,
+                hovertemplate=hover + "<extra></extra>",
+                visible=name in shown,
+            )
         )
     _diagonal(figure, seen)
     good = "below" if d.regression else "above"
-    says = f"A mark per client, larger for more training rows. {good.capitalize()} the diagonal the personal model serves the client better than {reference}'s common model."
+    says = f"A mark per client, larger for more training rows. {good.capitalize()} the diagonal the personal model serves the client better "
+    says += f"than {reference}'s common model."
     return Chart("before-after", "Common model and personal model", says, figure, tuple(methods), tuple(m for m in methods if m not in shown))
 
 
@@ -100,14 +125,50 @@ def gain(d: Digest, look: Styles) -> Chart | None:
         names = [text(d.run.client_name(int(both["client"][int(i)])), 40) for i in order]
         figure.add_trace(
             go.Scatter(
-                x=plain(place), y=plain(difference[order]), mode="lines+markers" if len(order) <= 60 else "lines", line=line(look[name], 1.6), marker=marker(look[name], 6),
+                x=plain(place), y=plain(difference[order]), mode="lines+markers", line=line(look[name], 1.6), marker=marker(look[name], 6, most=20),
                 name=text(name), meta=name, text=names, hovertemplate=f"%{{text}}: %{{y:+.3g}} {unit}<extra>{text(name)}</extra>",
             )
         )  # fmt: skip
     figure.add_hline(y=0, line={"color": FAINT[0], "width": 1.5})
     figure.update_xaxes(range=[0, 100])
     says = f"Below the line a client is worse off than with {reference}. Where a curve crosses the line, so many per cent of clients lose."
-    return Chart("gain", f"Who gains over {reference}, and who loses", says, figure, tuple(methods))
+    return Chart("gain", f"Who gains over {reference}, and who loses", says, figure, *_key(d, methods))
+
+
+def by_size(d: Digest, look: Styles) -> Chart | None:
+    """Gain of every client over training alone, against its training rows."""
+    reference, sizes = d.run.reference("Local"), d.run.sizes("train")
+    methods = [m for m in d.methods if m != reference]
+    if reference not in d.methods or not methods or not sizes:
+        return None
+    best = d.best()
+    shown = [best] if best in methods else methods[:1]
+    base = d.scores.filter(pl.col("method") == reference).select("client", pl.col("score").alias("alone"))
+    unit = "loss" if d.regression else "points"
+    figure = blank(320, "training rows of the client", f"gain over {reference}, {unit}")
+    for name in methods:
+        both = d.scores.filter(pl.col("method") == name).join(base, on="client").sort("client")
+        both = both[thin(len(both), MOST).tolist()]
+        rows = [sizes[i] for i in both["client"]]
+        difference = (both["score"] - both["alone"]).to_numpy() * _scale(d) * (-1 if d.regression else 1)
+        names = [text(d.run.client_name(i), 40) for i in both["client"]]
+        figure.add_trace(
+            go.Scatter(
+                x=rows, y=plain(difference), mode="markers", marker=marker(look[name], 8), name=text(name), meta=name, text=names,
+                hovertemplate=f"%{{text}}, %{{x:,}} training rows: %{{y:+.3g}} {unit}<extra>{text(name)}</extra>", visible=name in shown,
+            )
+        )  # fmt: skip
+    figure.add_hline(y=0, line={"color": FAINT[0], "width": 1.5})
+    if min(sizes) > 0 and max(sizes) > 20 * min(sizes):
+        figure.update_xaxes(type="log")
+    says = f"A mark per client: does it pay more for small clients, or for large ones? Below the line a client is worse off than with {reference}."
+    return Chart("by-size", "Gain by size of client", says, figure, tuple(methods), tuple(m for m in methods if m not in shown))
+
+
+def _key(d: Digest, methods: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(all methods, those hidden at first)."""
+    shown = d.leading(methods)
+    return tuple(methods), tuple(m for m in methods if m not in shown)
 
 
 def _diagonal(figure: go.Figure, values: list[float]) -> None:

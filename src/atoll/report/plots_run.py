@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
@@ -9,7 +10,7 @@ from atoll import metrics
 from atoll.report import words
 from atoll.report.colours import FAINT, INK, Style
 from atoll.report.digest import Digest
-from atoll.report.figure import Chart, blank, line, marker, plain, text
+from atoll.report.figure import Chart, apart, blank, line, marker, plain, text
 
 Styles = dict[str, Style]
 
@@ -17,24 +18,31 @@ Styles = dict[str, Style]
 def ladder(d: Digest, look: Styles) -> Chart | None:
     """Baselines from the lowest rung up, and the method that is best on validation rows on top of them."""
     best = d.best()
-    rungs = d.table.filter((pl.col("baseline") | (pl.col("method") == best)) & pl.col(d.unit).is_not_null()).sort(d.unit, descending=d.regression, maintain_order=True)
+    rungs = d.table.filter((pl.col("baseline") | (pl.col("method") == pl.lit(best, pl.String)).fill_null(False)) & pl.col(d.unit).is_not_null()).sort(
+        d.unit, descending=d.regression, maintain_order=True
+    )
     if rungs.is_empty():
         return None
     scale = 1.0 if d.regression else 100.0
-    figure = blank(46 * len(rungs) + 62, "test loss" if d.regression else "test accuracy, %")
-    for name, value in rungs.select("method", d.unit).iter_rows():
+    figure = blank(36 * len(rungs) + 58, "test loss" if d.regression else "test accuracy, %")
+    ticks = apart([text(name, 18) for name in rungs["method"]])
+    for tick, (name, value) in zip(ticks, rungs.select("method", d.unit).iter_rows(), strict=True):
         shown = words.loss(value) if d.regression else words.share(value)
         figure.add_trace(
             go.Bar(
-                x=plain([value * scale]), y=[text(name, 22)], orientation="h", meta=name, marker={"color": look[name].colour, "opacity": 0.9}, width=0.62,
+                x=plain([value * scale]), y=[tick], orientation="h", meta=name, marker={"color": look[name].colour, "opacity": 0.9}, width=0.62,
                 text=[f"<b>{shown}</b>" if name == best else shown], textposition="outside", textfont={"color": INK[0]}, cliponaxis=False, hoverinfo="skip",
             )
         )  # fmt: skip
     top = float(rungs[d.unit].max() or 0) * scale  # type: ignore[arg-type]
     figure.update_layout(barmode="overlay")
-    figure.update_xaxes(range=[0, 1.18 * top or 1.0])
-    figure.update_yaxes(ticks="", showgrid=False)
-    says = "What is reached without any new method, and with the method that is best on validation rows. A method that stands below a baseline is not worth its price here."
+    figure.update_xaxes(range=[0, 1.24 * top or 1.0])  # room for the number behind the longest bar
+    if not d.regression:
+        step = next((s for s in (20, 10, 5, 2) if top > 2.5 * s), 1)
+        figure.update_xaxes(tickvals=list(range(0, 101, step)))
+    figure.update_yaxes(ticks="", showgrid=False, dtick=1)
+    says = "What is reached without any new method, and with the method that is best on validation rows. "
+    says += "A method that stands below a baseline is not worth its price here."
     return Chart("ladder", "Baseline ladder", says, figure)
 
 
@@ -44,14 +52,43 @@ def convergence(d: Digest, look: Styles) -> list[Chart]:
     names = [m for m in d.run.status if m in set(curves.drop_nulls("score")["method"])]
     if not names:
         return []
+    key = tuple(names), tuple(m for m in names if m not in d.leading(names))
     says = "Sample-weighted validation score of the personal models of seen clients. The large mark is the round that counts."
-    by_round = Chart("rounds", "Convergence by round", says, _curves(d, look, curves, names, "round"), tuple(names))
+    by_round = Chart("rounds", "Convergence by round", says, _curves(d, look, curves, names, "round"), *key)
     if not (curves["bytes_client"] > 0).any():
         return [by_round]
     silent = [m for m in names if not (curves.filter(pl.col("method") == m)["bytes_client"] > 0).any()]
     says = "The same against bytes down and up per seen client."
     says += f" {words.some(silent)} {'sends' if len(silent) == 1 else 'send'} nothing: a level line at the score of the round that counts." if silent else ""
-    return [by_round, Chart("bytes", "Convergence by traffic", says, _curves(d, look, curves, names, "bytes_client"), tuple(names))]
+    return [by_round, Chart("bytes", "Convergence by traffic", says, _curves(d, look, curves, names, "bytes_client"), *key)]
+
+
+def price(d: Digest, look: Styles) -> Chart | None:
+    """Test score against the traffic it took to reach it."""
+    rows = d.table.filter(pl.col(d.unit).is_not_null() & pl.col("bytes_chosen").is_not_null()).select("method", d.unit, "bytes_chosen")
+    if rows.is_empty() or not (rows["bytes_chosen"] > 0).any():
+        return None
+    scale, sign = (1.0, "") if d.regression else (100.0, " %")
+    unit, prefix = _unit(float(rows["bytes_chosen"].max() or 0))  # type: ignore[arg-type]
+    figure = blank(300, f"{prefix} per client", "test loss" if d.regression else "test accuracy, %")
+    for name, score, traffic in rows.iter_rows():
+        hover = f"{text(name)}: %{{y:.4g}}{sign} for %{{x:.3g}} {prefix}<extra></extra>"
+        figure.add_trace(
+            go.Scatter(
+                x=plain([traffic / unit]),
+                y=plain([score * scale]),
+                mode="markers",
+                marker=marker(look[name], 13, 1.0),
+                name=text(name),
+                meta=name,
+                hovertemplate=hover,
+            )
+        )
+    right = float(rows["bytes_chosen"].max() or 0) / unit  # type: ignore[arg-type]
+    figure.update_xaxes(range=[-0.03 * right, 1.05 * right])
+    side = "lower" if d.regression else "upper"
+    says = f"Test score at the round that counts, against bytes down and up per seen client until then. The best of both worlds is in the {side} left corner."
+    return Chart("price", "What a score costs", says, figure, tuple(rows["method"]), wide=True)
 
 
 def _curves(d: Digest, look: Styles, curves: pl.DataFrame, names: list[str], by: str) -> go.Figure:
@@ -63,24 +100,19 @@ def _curves(d: Digest, look: Styles, curves: pl.DataFrame, names: list[str], by:
     for name in names:
         own = curves.filter(pl.col("method") == name).drop_nulls("score")
         mark = d.chosen.filter(pl.col("method") == name)["round"].to_list()
-        x, y = own[by].to_numpy() / unit, own["score"].to_numpy() * scale
-        style = look[name]
         here = own.with_row_index().filter(pl.col("round").is_in(mark))["index"].to_list()
-        if by == "bytes_client" and not x.any() and here:
-            figure.add_trace(go.Scatter(x=[0, right], y=plain([y[here[0]]] * 2), mode="lines", line=line(style, 1.6), name=text(name), meta=name, hovertemplate=f"%{{y:.4g}}{sign}"))
-            continue
+        x, y, at, style = own[by].to_numpy() / unit, own["score"].to_numpy() * scale, own["round"].to_list(), look[name]
+        level = by == "bytes_client" and not x.any() and here
+        if level:
+            x, y, at = np.array([0.0, right]), y[[here[0], here[0]]], [at[here[0]]] * 2
         hover = f"round %{{customdata}}: %{{y:.4g}}{sign}"
-        figure.add_trace(
-            go.Scatter(x=plain(x), y=plain(y), mode="lines", line=line(style), name=text(name), meta=name, customdata=own["round"].to_list(), hovertemplate=hover, connectgaps=False)
-        )
-        if here:
-            mark_of = {**marker(style, 11, 1.0), "line": {"width": 1.5, "color": FAINT[0]}}
-            figure.add_trace(
-                go.Scatter(
-                    x=plain(x[here]), y=plain(y[here]), mode="markers", marker=mark_of, name=text(name), meta=name,
-                    customdata=own["round"].gather(here).to_list(), hovertemplate=hover + " (the round that counts)",
-                )
-            )  # fmt: skip
+        known = {"name": text(name), "meta": name, "cliponaxis": False}
+        lines = {"mode": "lines+markers", "line": line(style), "marker": marker(style, 6, 1.0, most=6), "customdata": at, "hovertemplate": hover}
+        figure.add_trace(go.Scatter(x=plain(x), y=plain(y), **lines, **known))
+        if here and not level:
+            large = {**marker(style, 11, 1.0), "line": {"width": 1.5, "color": FAINT[0]}}
+            chosen = {"mode": "markers", "marker": large, "customdata": [at[i] for i in here], "hovertemplate": f"{hover} (the round that counts)"}
+            figure.add_trace(go.Scatter(x=plain(x[here]), y=plain(y[here]), **chosen, **known))
     figure.update_xaxes(rangemode="tozero")
     return figure
 

@@ -82,7 +82,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise AtollError(f"{path.parent} is not complete: {path.name} is missing. Start the run again, or continue it with `atoll resume {path.parent}`.") from None
+        raise AtollError(
+            f"{path.parent} is not complete: {path.name} is missing. Start the run again, or continue it with `atoll resume {path.parent}`."
+        ) from None
     except json.JSONDecodeError as error:
         raise AtollError(f"{path} can't be read as JSON: {error}. Start the run again.") from None
 
@@ -96,5 +98,7 @@ def _table(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
         raise AtollError(f"{path} can't be read as Parquet: {error}. Continue the run with `atoll resume {path.parent}`, which writes it anew.") from None
     missing = [name for name in columns if name not in found.columns]
     if missing:
-        raise AtollError(f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. It was written by another version of Atoll; run again.")
+        raise AtollError(
+            f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. It was written by another version of Atoll; run again."
+        )
     return found.select(columns)

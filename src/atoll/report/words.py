@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-DASH = "–"
+DASH = "\N{EN DASH}"
 
 
 def percent(share: float | None) -> str:
@@ -37,7 +37,7 @@ def work(n: float | None) -> str:
 
 
 def seconds(s: float | None) -> str:
-    """Durations: 0.42 -> "0.42 s", 75 -> "1.2 min"."""
+    """Durations: 0.42 -> "0.420 s", 75 -> "1.25 min"."""
     if _nothing(s):
         return DASH
     assert s is not None
@@ -48,7 +48,7 @@ def seconds(s: float | None) -> str:
 
 
 def some(names: list[str], at_most: int = 6) -> str:
-    """"A", "A and B", "A, B and C", "A, B, C and 9 more"."""
+    """ "A", "A and B", "A, B and C", "A, B, C and 9 more"."""
     if len(names) > at_most:
         names = [*names[: at_most - 1], f"{len(names) - at_most + 1} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -60,8 +60,11 @@ def number(n: int, one: str, many: str | None = None) -> str:
 
 
 def short(text: str, length: int) -> str:
-    """At most `length` characters, with an ellipsis where something was cut."""
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+    """At most `length` characters, with an ellipsis where something was cut: out of the middle, since names often differ at their ends."""
+    if len(text) <= length:
+        return text
+    tail = (length - 1) * 2 // 5
+    return text[: length - 1 - tail].rstrip() + "…" + text[len(text) - tail :].lstrip()
 
 
 def _scaled(n: float | None, units: tuple[str, ...]) -> str:
@@ -78,6 +81,7 @@ def _three(value: float) -> str:
     """Three significant digits without an exponent."""
     if value == 0:
         return "0"
+    value = float(f"{value:.3g}")  # before counting digits, so that 9.996 is 10.0
     digits = max(0, 2 - math.floor(math.log10(abs(value) * (1 + 1e-12))))
     return f"{value:.{min(digits, 6)}f}"
 
