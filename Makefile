@@ -9,20 +9,20 @@ demo: .venv/.run  ## run the main job on the embedded data and write its report
 	$(BIN)/atoll run
 
 test: .venv/.dev  ## the tests that every change must pass
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" --numprocesses auto --dist loadgroup
 
 test-long: .venv/.dev  ## tests that take minutes
 	$(BIN)/python -m pytest -m long
 
 check: .venv/.dev  ## style and types
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/basedpyright
 
 bench: .venv/.run  ## speed side by side with other simulators, as ratios within one run
 	$(PYTHON) benchmarks/run.py
 
 docs: .venv/.dev  ## rewrite the generated parts of README and docs
-	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/generate.py --demo
 
 clean:
 	rm -rf .venv benchmarks/.venv

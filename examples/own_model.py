@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 import atoll
-from atoll.models.own import from_nnx
+from atoll.models import own
 
 
 class Net(nnx.Module):
@@ -22,6 +22,6 @@ class Net(nnx.Module):
 
 
 if __name__ == "__main__":
-    model = from_nnx(lambda rngs: Net(rngs), input_shape=(8, 8), outputs=10)
+    model = own(Net, input_shape=(8, 8), outputs=10)
     result = atoll.run("digits", ["fedper", "apfl"], model=model, rounds=10)
     result.show()

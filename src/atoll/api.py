@@ -12,7 +12,7 @@ import polars as pl
 from atoll.core.errors import AtollError
 from atoll.core.model import Model
 from atoll.data.federation import Federation
-from atoll.study.run import Plan, Watcher, execute, make_plan, open_plan
+from atoll.study.run import Plan, Watcher, changed, execute, make_plan, open_plan, path_of
 from atoll.study.spec import Spec, make_spec
 
 
@@ -61,7 +61,7 @@ def run(
     model: str | Model | Sequence[str | Model] = (),
     skew: str | Sequence[str] = (),
     clients: int | None = None,
-    rounds: int = 30,
+    rounds: int = 50,
     per_round: int | None = None,
     seed: int = 0,
     baselines: bool = True,
@@ -84,7 +84,7 @@ def run(
         **settings,
         "data": {"source": "(given)" if federation is not None else data, "skew": skew, "clients": clients, **settings.get("data", {})},
         "model": [m if isinstance(m, str) else f"(given) {m.name}" for m in models],
-        "methods": named,
+        "methods": named or [{"name": path_of(m), "settings": changed(m)} for m in methods],
         "rounds": rounds,
         "per_round": per_round,
         "seed": seed,

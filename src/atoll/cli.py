@@ -38,7 +38,7 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Seed of split, models,
 @app.command()
 def run(
     spec: Annotated[Path | None, typer.Argument(help="A TOML specification; options win over it.")] = None,
-    method: Annotated[list[str] | None, typer.Option("--method", "-m", help="A method (atoll methods) or module:Class; several allowed.")] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", "-m", help="A method (atoll methods), all, or module:Class; several allowed.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A hyperparameter: lr=0.1 for all that have it, fedprox.mu=0.1 for one.")] = None,
     data: Data = None,
     path: Path_ = None,
@@ -240,8 +240,6 @@ def _with_settings(spec: Any, settings: list[str]) -> Any:
             raise unknown("method of this run", owner, chosen)
     methods = tuple(MethodSpec(name=m.name, settings={**m.settings, **own.get(m.name, {})}) for m in spec.methods)
     extra = tuple(MethodSpec(name=owner, settings=values) for owner, values in own.items() if owner not in [m.name for m in spec.methods])
-    if extra and not spec.methods:
-        methods = tuple(m for m in spec.all_methods() if m.name not in own)
     return spec.model_copy(update={"settings": common, "methods": (*methods, *extra)})
 
 

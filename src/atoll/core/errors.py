@@ -15,8 +15,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> AtollError:
 
     `kind` is the noun the user knows ("method", "data set"), `known` all valid names.
     """
-    names = sorted(known)
-    near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3, cutoff=0.6)
-    near = [n for n in names if n.lower() in near]
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return AtollError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+    names = {n.lower(): n for n in sorted(known)}
+    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    near = [n for n in near if _alike(name, n) > _alike(name, near[0]) - 0.15]  # the nearest, and what is nearly as near
+    hint = f" Did you mean {' or '.join(names[n] for n in near)}?" if near else ""
+    return AtollError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names.values())}.")
+
+
+def _alike(name: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, other, name.lower()).ratio()

@@ -1,13 +1,15 @@
 """Checkpoints of one method: whatever happens to the process, at most the round in progress is lost.
 
-A checkpoint is a set of new files and then, in one atomic step, a manifest that names them. Private states are written for the clients that changed
-only; files that no manifest names are removed afterwards.
+A checkpoint is a set of new files and then, in one atomic step, a manifest that names them. Private states are kept as a log: each checkpoint adds one
+file with the states that changed, and a file all of whose states have newer versions is dropped. So what is written goes with the cohort, not with the
+number of clients. Eight files of one level are merged into one of the next, so few are open. Files that no manifest names are removed afterwards.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from atoll.core.errors import AtollError
 from atoll.engine.codec import decode, encode
 from atoll.study.training import RoundCost, Training
 
-FORMAT = 1
+FORMAT = 2
+MERGED = 8  # files of one level that are merged into one of the next
 
 
 class Checkpoint:
@@ -26,7 +29,8 @@ class Checkpoint:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._manifest: dict[str, Any] = {"format": FORMAT, "round": -1, "state": "waiting", "why": None, "server": None, "private": {}, "rows": []}
+        self._manifest: dict[str, Any] = {"format": FORMAT, "round": -1, "state": "waiting", "why": None, "server": None, "private": [], "rows": []}
+        self._holder: dict[int, str] = {}  # client -> the file with the newest version of its state
         path = folder / "manifest.json"
         if path.exists():
             self._manifest = json.loads(path.read_text())
@@ -53,8 +57,7 @@ class Checkpoint:
         at = f"{training.round:06d}"
         new = dict(self._manifest, round=training.round, state=state, why=why)
         new["server"] = self._write(f"server-{at}", encode(training.server))
-        states = training.engine.executor.dump_states(sorted(changed))
-        new["private"] = {**self._manifest["private"], **{str(i): self._write(f"private-{i}-{at}", encode(s)) for i, s in states.items()}}
+        new["private"] = self._log(training, sorted(changed), at)
         if costs or rows:
             content = json.dumps({"costs": [asdict(cost) for cost in costs], "rows": rows}).encode()
             new["rows"] = [*self._manifest["rows"], self._write(f"rows-{at}", content)]
@@ -64,8 +67,32 @@ class Checkpoint:
 
     def restore(self, training: Training) -> None:
         """Puts a training where the last checkpoint left it."""
-        states = {int(i): decode((self.folder / name).read_bytes()) for i, name in self._manifest["private"].items()}
+        states: dict[int, Any] = {}
+        for name, _ in self._manifest["private"]:  # oldest first: newer versions win
+            for i, state in decode((self.folder / name).read_bytes()).items():
+                states[int(i)], self._holder[int(i)] = state, name
         training.restore(self.round, decode((self.folder / self._manifest["server"]).read_bytes()), states)
+
+    def _log(self, training: Training, changed: list[int], at: str) -> list[list[Any]]:
+        """[file, level] of all files with private states, oldest first, after the states of `changed` were added."""
+        files = [*self._manifest["private"]]
+
+        def add(ids: list[int], level: int) -> None:
+            states = training.engine.executor.dump_states(ids)
+            if states:
+                name = self._write(f"private-{at}-{level}", encode({str(i): state for i, state in states.items()}))
+                self._holder |= dict.fromkeys(states, name)
+                files.append([name, level])
+
+        add(changed, 0)
+        for level in range(64):
+            held = Counter(self._holder.values())
+            files = [entry for entry in files if held[entry[0]]]
+            full = [name for name, its in files if its == level]
+            if len(full) < MERGED:
+                break
+            add(sorted(i for i, name in self._holder.items() if name in full), level + 1)
+        return files
 
     def records(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """(rows of rounds.parquet, rows of clients.parquet) saved so far."""
@@ -83,7 +110,7 @@ class Checkpoint:
         return name
 
     def _clean(self) -> None:
-        named = {"manifest.json", self._manifest["server"], *self._manifest["private"].values(), *self._manifest["rows"]}
+        named = {"manifest.json", self._manifest["server"], *(name for name, _ in self._manifest["private"]), *self._manifest["rows"]}
         for entry in os.scandir(self.folder):
             if entry.name not in named:
                 os.unlink(entry.path)

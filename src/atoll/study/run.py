@@ -69,7 +69,7 @@ class Plan:
 
 
 def make_plan(spec: Spec, federation: Federation | None = None, methods: list[Any] | None = None, models: tuple[Model, ...] | None = None) -> Plan:
-    """A plan from a specification. `federation`, `methods` (instances) and `models` take the place of what the specification names."""
+    """A plan from a specification. `federation`, `methods` (instances, one for each of spec.methods) and `models` take the place of what it names."""
     from atoll.data import load
 
     fed = federation or load(
@@ -84,13 +84,8 @@ def make_plan(spec: Spec, federation: Federation | None = None, methods: list[An
         **spec.data.options,
     )
     built = models or choose_models(spec.model, fed)
-    asked = list(spec.all_methods())
-    if methods:
-        instances = [(MethodSpec(name=_path(m), settings=_plain(m)), m) for m in methods]
-        asked = [m for m in asked if m.name in BY_NAME]
-    else:
-        instances = []
-    pairs = [*((m, _method(m, spec.settings)) for m in asked), *instances]
+    given = {id(asked): made for asked, made in zip(spec.methods, methods or (), strict=bool(methods))}
+    pairs = [(asked, given.get(id(asked)) or _method(asked, spec.settings)) for asked in spec.all_methods()]
     _check_common_settings(spec.settings, [made for _, made in pairs])
     check_engine(spec.engine)
     facts = facts_of(fed, built, has_pool=spec.engine != "wire")
@@ -285,13 +280,16 @@ def _titled(pairs: list[tuple[MethodSpec, Any]]) -> list[Entry]:
     return entries
 
 
-def _path(made: Any) -> str:
+def path_of(made: Any) -> str:
     kind = type(made)
     names = [row.name for row in BY_NAME.values() if row.target == f"{kind.__module__.removeprefix('atoll.methods.')}:{kind.__name__}"]
-    return names[0] if names else f"{kind.__module__}:{kind.__qualname__}"
+    module = kind.__module__
+    if module == "__main__":  # a script: by the name under which resuming can import it
+        module = Path(getattr(sys.modules["__main__"], "__file__", None) or module).stem
+    return names[0] if names else f"{module}:{kind.__qualname__}"
 
 
-def _plain(made: Any) -> dict[str, Any]:
+def changed(made: Any) -> dict[str, Any]:
     """Hyperparameters of an instance that differ from the defaults, as a file can hold them."""
     return {f.name: getattr(made, f.name) for f in fields(made) if getattr(made, f.name) != f.default}
 

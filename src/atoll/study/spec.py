@@ -10,9 +10,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from atoll.core.errors import AtollError, unknown
+from atoll.methods import TABLE
 
 BASELINES = ("majority", "local", "fedavg", "fedavg-ft")
-DEFAULT_METHODS = ("fedper", "scaffold", "apfl", "per-fedavg", "ifca")
+DEFAULT_METHODS = ({"name": "fedper"}, {"name": "scaffold"}, {"name": "apfl"}, {"name": "per-fedavg", "alpha": 0.1, "beta": 0.1}, {"name": "ifca"})
+DEFAULT_SETTINGS = {"lr": 0.1, "batch": 10}  # where no method is asked for: about the same work for all, chosen once and never tuned on test rows
 
 
 class Section(BaseModel):
@@ -50,7 +52,7 @@ class Spec(Section):
     methods: tuple[MethodSpec, ...] = ()
     settings: dict[str, Any] = Field(default_factory=dict)  # hyperparameters for every method that has them
     baselines: bool = True  # add Majority, Local, FedAvg and FedAvg+FT
-    rounds: int = Field(30, ge=1)
+    rounds: int = Field(50, ge=1)
     per_round: int | None = Field(None, ge=1)  # clients asked per round; default: all
     seed: int = Field(0, ge=0)
     eval_every: int | None = Field(None, ge=1)  # rounds; default: about 25 evaluations a run
@@ -78,11 +80,10 @@ class Spec(Section):
 
     def all_methods(self) -> tuple[MethodSpec, ...]:
         """Baselines first (unless told not to), then the methods asked for, each name and setting once."""
-        asked = list(self.methods) or ([MethodSpec(name=name) for name in DEFAULT_METHODS] if self.baselines else [])
-        named = {m.name for m in asked}
+        named = {m.name for m in self.methods}
         first = [MethodSpec(name=name) for name in BASELINES if name not in named] if self.baselines else []
         order = {name: n for n, name in enumerate(BASELINES)}
-        return tuple(sorted([*first, *asked], key=lambda m: order.get(m.name, len(order)) if self.baselines else 0))
+        return tuple(sorted([*first, *self.methods], key=lambda m: order.get(m.name, len(order)) if self.baselines else 0))
 
 
 def read_spec(path: Path | None, changes: dict[str, Any]) -> Spec:
@@ -102,10 +103,12 @@ def read_spec(path: Path | None, changes: dict[str, Any]) -> Spec:
 
 
 def make_spec(content: dict[str, Any]) -> Spec:
-    """A Spec from nested values, with Atoll's errors."""
+    """A Spec from nested values, with Atoll's errors. Without methods it gets a choice of families."""
     content = dict(content)
-    if "methods" in content:
-        content["methods"] = tuple(_method(m) for m in content["methods"])
+    if not content.get("methods"):
+        content["methods"] = DEFAULT_METHODS
+        content["settings"] = {**DEFAULT_SETTINGS, **content.get("settings", {})}
+    content["methods"] = tuple(_method(m) for m in _each(content["methods"]))
     for name in ("model",):
         if isinstance(content.get(name), str):
             content[name] = (content[name],)
@@ -115,6 +118,13 @@ def make_spec(content: dict[str, Any]) -> Spec:
         return Spec.model_validate(content)
     except ValidationError as error:
         raise _explained(error) from None
+
+
+def _each(given: Any) -> list[Any]:
+    """The methods asked for; "all" stands for every method of the table that is not asked for itself."""
+    asked = list(given)
+    named = {m if isinstance(m, str) else m.get("name") for m in asked if isinstance(m, str | dict)}
+    return [m for one in asked for m in ([row.name for row in TABLE if row.name not in named] if one in ("all", {"name": "all"}) else [one])]
 
 
 def _method(given: Any) -> Any:

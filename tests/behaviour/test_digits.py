@@ -1,0 +1,150 @@
+"""How methods behave on real data: scikit-learn's digits, 1,797 handwritten digits, dealt out to 20 clients in ways that suit the method.
+
+Bounds leave room: each is about half as far from the reference as what was seen, so that they hold on other machines and fail where a method's idea is broken.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+from sklearn.metrics import adjusted_rand_score
+
+from atoll.core.method import stateless
+from atoll.data import load
+from atoll.data.federation import Federation
+from atoll.data.sheet import majority_accuracy
+from atoll.methods.apfl import APFL
+from atoll.methods.fedamp import FedAMP, HeurFedAMP
+from atoll.methods.fedavg import FedAvg
+from atoll.methods.fedavg_ft import FedAvgFT
+from atoll.methods.fedmd import FedMD
+from atoll.methods.fedper import FedPer
+from atoll.methods.fedprox import FedProx
+from atoll.methods.heterofl import HeteroFL
+from atoll.methods.ifca import IFCA
+from atoll.methods.lg_fedavg import LGFedAvg
+from atoll.methods.local import Local
+from atoll.methods.majority import Majority
+from atoll.methods.per_fedavg import PerFedAvg
+from atoll.methods.pfedme import PFedMe
+from atoll.methods.pooled import Pooled
+from atoll.methods.scaffold import Scaffold
+from atoll.parts.conditions import Conditions
+from tests.harness import Trained, train
+
+pytestmark = pytest.mark.xdist_group("behaviour")  # many tests look at the same runs
+
+WORK: dict[str, Any] = {"lr": 0.1, "batch": 10}
+ROUNDS = 20
+
+
+@functools.cache
+def digits(*skew: str) -> Federation:
+    return load("digits", skew=skew, clients=20, seed=0)
+
+
+@functools.cache
+def trained(method: Any, *skew: str, rounds: int = ROUNDS, stragglers: float = 0.0) -> Trained:
+    conditions = Conditions(stragglers=stragglers) if stragglers else None
+    return train(method, digits(*skew), rounds, models=("mlp:32",), threads=2, conditions=conditions)
+
+
+def accuracy(method: Any, *skew: str, model: str = "personal", **how: Any) -> float:
+    return trained(method, *skew, **how).accuracy(model=model)
+
+
+FEW = "classes:3"  # three classes per client
+PERSONAL = [
+    FedAvgFT(**WORK),
+    FedPer(**WORK),
+    LGFedAvg(**WORK),
+    APFL(**WORK),
+    PFedMe(eta=0.06, batch=10),
+    PerFedAvg(alpha=0.1, beta=0.1),
+    FedAMP(**WORK),
+    HeteroFL(levels="ab"),
+]
+
+
+@pytest.mark.parametrize("method", PERSONAL, ids=lambda method: type(method).__name__)
+def test_personal_methods_beat_the_common_model_where_labels_differ(method):
+    assert accuracy(method, FEW) > accuracy(FedAvg(**WORK), FEW) + 0.03
+
+
+def test_local_is_a_strong_baseline_where_clients_have_few_classes():
+    assert accuracy(Local(**WORK), FEW) > accuracy(FedAvg(**WORK), FEW) + 0.05
+
+
+def test_majority_is_what_the_data_sheet_says():
+    assert accuracy(Majority(), FEW, rounds=1) == pytest.approx(majority_accuracy(digits(FEW)))
+
+
+def test_pooling_the_rows_beats_averaging_models():
+    assert accuracy(Pooled(**WORK), FEW) > accuracy(FedAvg(**WORK), FEW) + 0.04
+
+
+def test_adapting_is_what_makes_per_fedavg_good():
+    """Its common model is a place to start from: one step on the client's rows makes it."""
+    run = trained(PerFedAvg(alpha=0.1, beta=0.1), FEW)
+    assert run.accuracy() > run.accuracy(model="global") + 0.3
+
+
+def test_the_personal_model_of_pfedme_is_better_than_its_common_one():
+    run = trained(PFedMe(eta=0.06, batch=10), FEW)
+    assert run.accuracy() > run.accuracy(model="global") + 0.03
+
+
+def test_scaffold_gains_on_fedavg_where_clients_drift():
+    skew = "dirichlet:0.1"
+    assert accuracy(Scaffold(**WORK), skew) > accuracy(FedAvg(**WORK), skew) + 0.02
+
+
+def test_fedprox_keeps_the_work_of_stragglers_that_fedavg_loses():
+    skew = "dirichlet:0.1"
+    assert accuracy(FedProx(**WORK), skew, stragglers=0.8) > accuracy(FedAvg(**WORK), skew, stragglers=0.8) + 0.1
+
+
+@pytest.mark.parametrize("method", [FedAMP(**WORK), HeurFedAMP(**WORK)], ids=["FedAMP", "HeurFedAMP"])
+def test_attention_finds_the_clients_that_are_alike(method):
+    """Two groups of clients disagree on the labels. Their models help each other within a group, so both Local and FedAvg are beaten."""
+    skew = ("iid", "swap:2")
+    assert accuracy(method, *skew) > max(accuracy(Local(**WORK), *skew), accuracy(FedAvg(**WORK), *skew)) + 0.03
+
+
+class Choice(NamedTuple):
+    j: Array  # int32, the model the client takes
+
+
+def test_ifca_finds_the_groups():
+    """Four groups of clients with labels swapped in four ways: IFCA finds them without being told, and so learns what FedAvg can't."""
+    method = IFCA()
+    run = trained(method, "iid", "swap:4")
+
+    @stateless
+    def choose(i, s):
+        return Choice(method._choice(i, s) + jnp.int32(0))
+
+    fed = run.training.fed
+    chosen = np.asarray(fed.ask(fed.everyone(), choose, run.server).j)
+    assert adjusted_rand_score(digits("iid", "swap:4").groups, chosen) == 1
+    assert run.accuracy() > accuracy(FedAvg(**WORK), "iid", "swap:4") + 0.4
+    assert run.accuracy() > accuracy(Local(**WORK), "iid", "swap:4") + 0.1
+
+
+def test_fedmd_lets_unlike_networks_learn_from_each_other():
+    """Clients with four classes each and two architectures: agreeing on public rows teaches them more than they had alone."""
+    fed = load("digits", skew="classes:4", clients=10, seed=0, public=400, limit=1200)
+    method = FedMD(public_epochs=2, public_batch=20, private_epochs=5, private_batch=10, digest_batch=50)
+    alone, together = (train(method, fed, rounds, models=("mlp:32", "softmax"), threads=2).accuracy() for rounds in (0, 4))
+    assert together > alone + 0.08
+
+
+def test_widths_of_heterofl_share_what_they_learn():
+    """Half of the clients have half the width. Every one of them beats what the untrained corner gives, and the widest model is a good common one."""
+    run = trained(HeteroFL(levels="ab"), FEW)
+    assert run.accuracy(model="global") > 0.8
