@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import polars as pl
@@ -23,6 +23,7 @@ class Column:
     best: Literal["high", "low"] | None = None
     cost: bool = False  # compared among methods that communicate: whoever sends nothing always pays least
     rank: int = 9  # the terminal drops columns of the highest rank first; 9: on the page only
+    group: Literal["quality", "cost"] = "quality"
 
 
 def columns(d: Digest) -> list[Column]:
@@ -75,7 +76,7 @@ def _quality(d: Digest) -> list[Column]:
         Column(f"unseen_{u}", f"unseen\n{sign}", f"Test {name} of personal models of clients held out of training", show, good, rank=2),
         Column(f"unseen_{u}_mean", f"unseen mean {sign}", f"Test {name} of held-out clients, every client counting alike", show, good),
         Column(f"global_{u}", f"global\n{sign}", f"Test {name} of the common model, seen clients, every row counting alike", show, good, rank=4),
-        Column(f"global_{u}_mean", f"global mean {sign}", f"Test {name} of the common model, every client counting alike", show, good),
+        Column(f"global_{u}_mean", f"global\nmean {sign}", f"Test {name} of the common model, every client counting alike", show, good, rank=6),
         Column(f"global_{u}_std", "global std", "Standard deviation over clients of the common model's score (ddof 1)", show, "low"),
         Column(f"global_{u}_worst", "global worst 10 %", "The common model on its worst tenth of clients", show, good),
         Column(f"last_{u}", f"last\nround {sign}", f"Test {name} after the last round, whatever the validation rows say", show, good, rank=5),
@@ -87,17 +88,18 @@ def _quality(d: Digest) -> list[Column]:
 
 def _costs() -> list[Column]:
     size, work, time = words.size, words.work, words.seconds
-    return [
+    made = [
         Column("bytes_round", "traffic\nper round", "Bytes down and up per round of a client that takes part", size, "low", cost=True, rank=3),
         Column("down_round", "down per round", "Bytes down per round of a client that takes part", size, "low", cost=True),
         Column("up_round", "up per round", "Bytes up per round of a client that takes part", size, "low", cost=True),
-        Column("bytes_client", "traffic in all", "Bytes down and up over all rounds, per seen client, asked or not", size, "low", cost=True),
+        Column("bytes_client", "traffic\nin all", "Bytes down and up over all rounds, per seen client, asked or not", size, "low", cost=True, rank=4),
         Column("bytes_chosen", "traffic to round", "The same up to the round that counts", size, "low", cost=True),
         Column("flops_client", "FLOPs\n/client", "Floating-point operations over all rounds, per seen client", work, "low", cost=True, rank=6),
         Column("seconds", "training\ntime", "Wall time of the simulation over all rounds, compiling included, scoring not", time, "low", cost=True, rank=6),
-        Column("cpu_seconds", "CPU time", "Processor time of the simulation over all rounds", time, "low", cost=True),
+        Column("cpu_seconds", "CPU\ntime", "Processor time of the simulation over all rounds", time, "low", cost=True, rank=8),
         Column("state_client", "state\n/client", "Bytes that a client keeps from round to round", size, rank=7),
     ]
+    return [replace(c, group="cost") for c in made]
 
 
 def methods_first_row(d: Digest) -> int:

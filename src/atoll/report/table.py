@@ -28,14 +28,16 @@ def comparison(run_folder: Path) -> pl.DataFrame:
 
 
 def print_table(run: Path | Run, console: Console) -> None:
-    """Prints the comparison, then warnings and footnotes. Columns that do not fit the console are left to the report."""
+    """Prints the comparison, then warnings and footnotes. On a narrow console costs get a table of their own; what still does not fit is in the report."""
     d = digest(run if isinstance(run, Run) else open_run(run))
     shown = [c for c in columns(d) if c.rank < 9]
-    table = _rich(d, shown)
-    while _width(table, console) > console.width and len(shown) > 1:
-        shown.remove(max(reversed(shown), key=lambda c: c.rank))
-        table = _rich(d, shown)
-    console.print(table)
+    parts = [shown]
+    if _width(_rich(d, shown), console) > console.width:
+        parts = [[c for c in shown if c.group == "quality"], [c for c in shown if c.group == "cost"]]
+    for n, part in enumerate(parts):
+        if n:
+            console.print()
+        console.print(_fitted(d, part, console, title=escape(d.run.name) if n == 0 else None))
     console.print(f"{escape(verdict(d).line)}", highlight=False)
     for text in warnings(d):
         console.print(f"[bold yellow]! {escape(text)}[/]", highlight=False)
@@ -43,9 +45,17 @@ def print_table(run: Path | Run, console: Console) -> None:
         console.print(f"[dim]{escape(text)}[/]", highlight=False)
 
 
-def _rich(d: Digest, shown: list[Column]) -> Table:
+def _fitted(d: Digest, shown: list[Column], console: Console, title: str | None) -> Table:
+    """The table with as many columns as fit the console, those of the lowest rank first."""
+    shown = list(shown)
+    while _width(table := _rich(d, shown, title), console) > console.width and len(shown) > 1:
+        shown.remove(max(reversed(shown), key=lambda c: c.rank))
+    return table
+
+
+def _rich(d: Digest, shown: list[Column], title: str | None = None) -> Table:
     """The table as rich draws it: one blank between columns, so that much fits."""
-    table = Table(title=escape(d.run.name), box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("method\n", no_wrap=False, max_width=26, overflow="fold")
     for column in shown:
         table.add_column(column.title, justify="right", no_wrap=True)

@@ -37,11 +37,11 @@ def work(n: float | None) -> str:
 
 
 def seconds(s: float | None) -> str:
-    """Durations: 0.42 -> "0.420 s", 75 -> "1.25 min"."""
+    """Durations: 0.004 -> "4.00 ms", 0.42 -> "0.420 s", 75 -> "1.25 min"."""
     if _nothing(s):
         return DASH
     assert s is not None
-    for limit, unit, name in ((60.0, 1.0, "s"), (5400.0, 60.0, "min"), (math.inf, 3600.0, "h")):
+    for limit, unit, name in ((0.1, 1e-3, "ms"), (60.0, 1.0, "s"), (5400.0, 60.0, "min"), (math.inf, 3600.0, "h")):
         if abs(s) < limit:
             return f"{_three(s / unit)} {name}"
     return DASH
