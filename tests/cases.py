@@ -11,10 +11,21 @@ import jax
 from atoll.core.federation import Facts
 from atoll.core.model import Model
 from atoll.engine.device import nbytes
+from atoll.methods.apfl import APFL
+from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
+from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedmd import FedMD
+from atoll.methods.fedper import FedPer
+from atoll.methods.fedprox import FedProx
 from atoll.methods.heterofl import HeteroFL
+from atoll.methods.ifca import IFCA
+from atoll.methods.lg_fedavg import LGFedAvg
 from atoll.methods.local import Local
+from atoll.methods.majority import Majority
+from atoll.methods.per_fedavg import PerFedAvg
+from atoll.methods.pfedme import PFedMe
+from atoll.methods.pooled import Pooled
 from atoll.methods.scaffold import Scaffold
 
 
@@ -51,6 +62,7 @@ class Case:
     models: tuple[str, ...] = ("mlp:6",)
     public: int = 0  # rows of public data it needs
     asks_all: bool = False  # asks every client each round, whatever the selector says
+    asks_nobody: bool = False  # asks no client at all: who drops out does not matter
     bad: tuple[str, Any] = ("lr", -1.0)  # a hyperparameter and a value out of its range
     wire: bool = True  # False: refuses to run where rows lie at different sites
 
@@ -60,6 +72,11 @@ W = 4  # bytes of a weight n_k
 
 CASES: dict[str, Case] = {
     "fedavg": Case(FedAvg(batch=4), down=lambda b: b.model, up=lambda b: b.model + W),
+    "majority": Case(Majority(), down=lambda b: 0, up=lambda b: 0, asks_nobody=True),
+    "pooled": Case(Pooled(batch=4), down=lambda b: 0, up=lambda b: 0, asks_nobody=True, wire=False),
+    "fedavg-ft": Case(FedAvgFT(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("what", "tail")),
+    "fedavg-ft-head": Case(FedAvgFT(batch=4, what="head", ft_lr=0.1), down=lambda b: b.model, up=lambda b: b.model + W, bad=("ft_epochs", -1)),
+    "fedprox": Case(FedProx(batch=4, mu=1.0), down=lambda b: b.model, up=lambda b: b.model + W, bad=("mu", -0.1)),
     "local": Case(Local(batch=4), down=lambda b: 0, up=lambda b: 0, asks_all=True),
     "scaffold": Case(Scaffold(batch=4), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W),
     "fedmd": Case(
@@ -70,4 +87,21 @@ CASES: dict[str, Case] = {
         public=10,
     ),
     "heterofl": Case(HeteroFL(batch=4, epochs=1, levels="ab"), down=lambda b: b.model, up=lambda b: b.model + 4 * b.net.outputs),
+    "per-fedavg": Case(PerFedAvg(batch=4, steps=3), down=lambda b: b.model, up=lambda b: b.model + W, bad=("beta", 0.0)),
+    "per-fedavg-fo": Case(PerFedAvg(batch=4, steps=3, variant="fo"), down=lambda b: b.model, up=lambda b: b.model + W, bad=("alpha", -0.1)),
+    "per-fedavg-exact": Case(PerFedAvg(batch=4, steps=3, variant="exact"), down=lambda b: b.model, up=lambda b: b.model + W, bad=("variant", "so")),
+    "pfedme": Case(PFedMe(batch=4, R=3, K=2), down=lambda b: b.model, up=lambda b: b.model + W, bad=("lam", -1.0)),
+    "apfl": Case(APFL(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("alpha", 1.5)),
+    "fedper": Case(FedPer(batch=4), down=lambda b: b.shared(1), up=lambda b: b.shared(1) + W),
+    "lg-fedavg": Case(LGFedAvg(batch=4), down=lambda b: b.private(1), up=lambda b: b.private(1) + W),  # its one shared block is the last
+    "lg-fedavg-warm": Case(LGFedAvg(batch=4, warmup=1), down=lambda b: b.model + b.private(1), up=lambda b: b.private(1) + W),  # the round of joining
+    "fedamp": Case(FedAMP(batch=4), down=lambda b: b.model, up=lambda b: b.model, bad=("alpha", 1.5)),
+    "heurfedamp": Case(HeurFedAMP(batch=4), down=lambda b: b.model, up=lambda b: b.model, bad=("own", 1.5)),
+    "ifca": Case(IFCA(batch=4, epochs=1, k=3), down=lambda b: 3 * b.model, up=lambda b: b.model + 4 + W),
+    "ifca-gradient": Case(
+        IFCA(k=3, averaging="gradient", shared=1),
+        down=lambda b: b.shared(1) + 3 * b.private(1),  # of two blocks the first is common
+        up=lambda b: b.model + 4 + W,
+        bad=("averaging", "median"),
+    ),
 }

@@ -8,11 +8,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 from sklearn.datasets import load_digits
 
+from atoll.core.model import Model
 from atoll.data.federation import Federation
 from atoll.engine.engines import make_engine
-from atoll.models import build, parse
+from atoll.models import build, own, parse
 from atoll.parts.conditions import Conditions
 from atoll.parts.selection import Uniform
 from atoll.study.training import RoundCost, Training, facts_of
@@ -82,7 +84,7 @@ def begin(
     method: Any,
     fed: Federation,
     *,
-    models: tuple[str, ...] = ("mlp:6",),
+    models: tuple[str | Model, ...] = ("mlp:6",),
     engine: str = "simulate",
     per_round: int | None = None,
     seed: int = 0,
@@ -96,9 +98,11 @@ def begin(
     outputs = len(fed.labels) or 1
     task = "classification" if fed.labels else "regression"
     built = []
-    for text in models:
-        name, options = parse(text)
-        built.append(build(name, fed.x.shape[1:], outputs, task, **options))
+    for model in models:
+        if isinstance(model, str):
+            name, options = parse(model)
+            model = build(name, fed.x.shape[1:], outputs, task, **options)
+        built.append(model)
     facts = facts_of(fed, tuple(built), method, has_pool=engine != "wire")
     made = make_engine(engine, fed, facts, seed, threads=threads, together=together, state_folder=state_folder)
     return Training(method, fed, facts, made, seed=seed, selector=selector or Uniform(per_round), conditions=conditions)
@@ -114,6 +118,22 @@ def train(method: Any, fed: Federation, rounds: int, **how: Any) -> Trained:
 def linear(**how: Any) -> dict[str, Any]:
     """Settings for the quadratics: one weight, no bias."""
     return {"models": ("softmax:bias=false",), **how}
+
+
+class _Normed(nnx.Module):
+    def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs):
+        self.dense = nnx.Linear(inputs, 6, rngs=rngs)
+        self.norm = nnx.BatchNorm(6, momentum=0.9, rngs=rngs)
+        self.head = nnx.Linear(6, outputs, rngs=rngs)
+
+    def __call__(self, x: Any) -> Any:
+        return self.head(jax.nn.relu(self.norm(self.dense(x.reshape(len(x), -1)))))
+
+
+def normed(fed: Federation) -> Model:
+    """A small net with BatchNorm, for `models=`."""
+    inputs, outputs = int(np.prod(fed.x.shape[1:])), len(fed.labels)
+    return own(lambda rngs: _Normed(inputs, outputs, rngs), fed.x.shape[1:], outputs, name="normed")
 
 
 def leaves(tree: Any) -> list[np.ndarray]:

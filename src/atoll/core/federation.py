@@ -145,6 +145,10 @@ class Fed:
         """The ids of all seen clients."""
         return np.arange(self.n)
 
+    def with_unseen(self) -> np.ndarray:
+        """The ids of all clients, those held out of training too: for what a client can do that is sent nothing and replies nothing (Local)."""
+        return np.arange(self._facts.clients)
+
     def ask(self, clients: Sequence[int] | np.ndarray, program: Callable[..., Any], shared: Any = None, *, each: Any = None, reduce: Fold = stack) -> Answer:
         """Sends `shared` (and to each client its own part of `each`) to `clients`, runs `program` there and folds the replies.
 
@@ -195,4 +199,5 @@ class Fed:
         budgets = self._conditions.budgets(self.seed, self.round, ids)
         if not getattr(self.method, "partial_work", False):
             keep = keep & (budgets >= 1)  # a method that has no use for partial work loses its stragglers, as FedAvg does
-        return budgets, keep
+        pool = ids == self._facts.clients  # is no client: what goes wrong at clients does not concern it
+        return np.where(pool, np.float32(1), budgets), keep | pool

@@ -80,19 +80,22 @@ def sgd(
     """Local SGD from `w`: w <- w - lr (g(w) + correction) over shuffled mini-batches; returns (w, number of steps K, int32).
 
     batch: rows per step; 0 = the whole of the client's rows (one exact gradient step per epoch). epochs, steps, key: as in Rows.fold.
-    `correction` is added to every gradient (SCAFFOLD's c - c_i). Buffers follow the batches; they are never stepped or corrected.
+    `correction` (of the parameters) is added to every gradient (SCAFFOLD's c - c_i). Buffers follow the batches; they are never stepped or corrected.
     """
+
+    def corrected(g: Vector) -> Vector:
+        return g if correction is None else k.model.parameters(g) + correction
 
     def one(w: Vector, rows: Batch) -> Vector:
         g, buffered = gradient(k, w, rows, loss)
-        return step(k, w, g if correction is None else g + correction, buffered, lr)
+        return step(k, w, corrected(g), buffered, lr)
 
     if batch:
         return k.fold(one, w, batch=batch, epochs=epochs, steps=steps, key=key)
 
     def full(_: Array, w: Vector) -> Vector:
         g, buffered = full_gradient(k, w, loss)
-        return step(k, w, g if correction is None else g + correction, buffered, lr)
+        return step(k, w, corrected(g), buffered, lr)
 
     return k.repeat(full, w, epochs if steps is None else steps)
 

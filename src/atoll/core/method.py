@@ -3,6 +3,7 @@
 Server code:     init(fed) -> server;  round(server, fed) -> server;  share(server) -> what clients may see (default: the server state)
 Client programs: join(k, shared) -> private state, at first contact;  program(k, shared[, mine]) -> reply, or (reply, private state) where `join` exists
 Evaluation:      personalize(k, shared) -> what client k predicts with;  global_model(k, shared) -> the common model's;  predict(k, w, x) -> outputs
+Checks:          check(), when the method is made: raises AtollError where hyperparameters, each in its range, do not go together; most methods have none
 Architectures:   architectures(model) -> the models that clients take in turn, made of the run's only one (widths); most methods have none
 A method defines `personalize`, `global_model` or both; with only one of them it stands for both rows of the table that make sense.
 """
@@ -107,6 +108,8 @@ def _check(self: Any) -> None:
         broken = [f"{sign} {bound:g}" for sign, bound, ok in _bounds(rule, value) if not ok]
         if broken:
             raise AtollError(f"{where}: {f.name} must be {' and '.join(broken)}.")
+    if hasattr(self, "check"):
+        self.check()
 
 
 def _bounds(rule: Any, value: float) -> list[tuple[str, float, bool]]:

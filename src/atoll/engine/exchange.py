@@ -108,8 +108,9 @@ class Exchange:
                 self._book(traffic, new, self.executor.execute(job), 0 if known else nbytes(call.welcome), 0)
 
     def _book(self, traffic: Traffic, ids: np.ndarray, part: Part, down: int, up: int) -> None:
-        traffic.down[ids] += down
-        traffic.up[ids] += up
+        sent = ids < self.facts.clients  # the pool of all rows lies where the server is
+        traffic.down[ids] += down * sent
+        traffic.up[ids] += up * sent
         traffic.flops[ids] += part.flops
         traffic.steps[ids] += part.steps
 

@@ -21,11 +21,23 @@ class Row(NamedTuple):
 
 
 TABLE: tuple[Row, ...] = (
+    Row("majority", "majority:Majority", "Majority", "baseline", "-", "nothing", "nothing"),
     Row("local", "local:Local", "Local", "baseline", "-", "client: its model", "nothing"),
+    Row("pooled", "pooled:Pooled", "Pooled", "baseline", "-", "one place: all rows, model", "nothing (all rows lie in one place)"),
     Row("fedavg", "fedavg:FedAvg", "FedAvg", "baseline", "McMahan et al., AISTATS 2017", "server: model", "model / model"),
+    Row("fedavg-ft", "fedavg_ft:FedAvgFT", "FedAvg+FT", "baseline", "Wang et al., 2019", "server: model", "model / model"),
+    Row("fedprox", "fedprox:FedProx", "FedProx", "regularized loss", "Li et al., MLSys 2020", "server: model", "model / model"),
     Row("scaffold", "scaffold:Scaffold", "SCAFFOLD", "regularized loss", "Karimireddy et al., ICML 2020", "server: model, control; client: control", "2 models / 2 models"),
+    Row("per-fedavg", "per_fedavg:PerFedAvg", "Per-FedAvg", "meta-learning", "Fallah et al., NeurIPS 2020", "server: model", "model / model"),
+    Row("pfedme", "pfedme:PFedMe", "pFedMe", "meta-learning", "T. Dinh et al., NeurIPS 2020", "server: model; client: its model", "model / model"),
+    Row("fedper", "fedper:FedPer", "FedPer", "parameter decoupling", "Arivazhagan et al., 2019", "server: base; client: head", "base / base"),
+    Row("lg-fedavg", "lg_fedavg:LGFedAvg", "LG-FedAvg", "parameter decoupling", "Liang et al., 2020", "server: head; client: base", "head / head"),
     Row("fedmd", "fedmd:FedMD", "FedMD", "knowledge distillation", "Li and Wang, NeurIPS workshop 2019", "client: its model", "row numbers, scores / scores"),
+    Row("fedamp", "fedamp:FedAMP", "FedAMP", "multi-task learning", "Huang et al., AAAI 2021", "server: all models; client: its model", "model / model"),
+    Row("heurfedamp", "fedamp:HeurFedAMP", "HeurFedAMP", "multi-task learning", "Huang et al., AAAI 2021", "server: all models; client: its model", "model / model"),
+    Row("apfl", "apfl:APFL", "APFL", "model interpolation", "Deng et al., 2020", "server: model; client: its model, mixing weight", "model / model"),
     Row("heterofl", "heterofl:HeteroFL", "HeteroFL", "model interpolation", "Diao et al., ICLR 2021", "server: widest model", "corner / corner"),
+    Row("ifca", "ifca:IFCA", "IFCA", "clustering", "Ghosh et al., NeurIPS 2020", "server: k models", "k models / model"),
 )
 
 BY_NAME = {row.name: row for row in TABLE}

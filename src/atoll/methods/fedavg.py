@@ -28,7 +28,8 @@ class FedAvg:
     Kept: server w; clients nothing.
     Traffic per round and client: w down, w and n_k up.
     Identity: with one client it is plain SGD, bit for bit; one epoch of full batches with all clients is one step of gradient descent.
-    Departures from the paper: none. The defaults lr and epochs are ours (the paper tunes the rate and sweeps E over 1, 5, 20).
+    Departures from the paper: none. BatchNorm statistics, which its models do not have, are averaged like parameters. The defaults are ours; the paper
+    tunes the rate and sweeps E over 1, 5, 20 and B over 10, 50 and all rows.
     """
 
     lr: float = hyper(0.05, gt=0)

@@ -17,12 +17,12 @@ from atoll.core.method import hyper, method
 
 class Server(NamedTuple):
     x: Vector  # common model
-    c: Vector  # server control variate, the mean of all c_i
+    c: Vector  # server control variate, the mean of all c_i; parameters only
 
 
 class Reply(NamedTuple):
     dy: Vector  # y_i - x
-    dc: Vector  # c_i+ - c_i
+    dc: Vector  # c_i+ - c_i; parameters only
     weight: Array  # 1: the paper averages clients uniformly
 
 
@@ -30,12 +30,16 @@ class Reply(NamedTuple):
 class Scaffold:
     """SCAFFOLD: control variates correct each local step for the client's drift away from the common direction.
 
+    Every client remembers the direction c_i in which its own rows pull, the server the mean c of these; a client steps along its gradient + c - c_i,
+    which on average is the direction of all. The goal is the plain mean of the clients' losses, whatever their numbers of rows.
+
     Karimireddy, Kale, Mohri, Reddi, Stich, Suresh, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020.
 
     Kept: server x and c; client c_i (as large as the model).
-    Traffic per round and client: x and c down, dy and dc up: twice FedAvg's each way.
+    Traffic per round and client: x and c down, dy and dc up: twice FedAvg's each way (BatchNorm statistics once).
     Identity: c is the mean of all c_i at all times; on quadratics the fixed point is the true optimum, where FedAvg's is not.
-    Departures from the paper: (1) the model's buffers (BatchNorm statistics) are averaged like parameters but never corrected.
+    Departures from the paper: (1) Local work is counted in epochs, so that K, the number of steps, is the client's own; in the paper it is the same for all.
+    (2) BatchNorm statistics are averaged like parameters, and have no control variates. The defaults are ours.
     """
 
     lr: float = hyper(0.05, gt=0)  # eta_l
@@ -48,10 +52,10 @@ class Scaffold:
 
     def init(self, fed: Fed) -> Server:
         x = fed.model.init(fed.key())
-        return Server(x, x * 0.0)
+        return Server(x, 0.0 * fed.model.parameters(x))
 
     def join(self, k: Client, s: Server) -> Vector:
-        return s.c * 0.0  # c_i
+        return 0.0 * s.c  # c_i
 
     def round(self, s: Server, fed: Fed) -> Server:
         S = fed.sample()  # sample clients S
@@ -64,9 +68,10 @@ class Scaffold:
         c_i = i.state
         y, K = sgd(i, s.x, self.lr, epochs=self.epochs, batch=self.batch, correction=s.c - c_i)  # y <- y - eta_l (g_i(y) - c_i + c)
         if self.option == 1:
-            c_new, _ = full_gradient(i, s.x)  # (i) c_i+ <- g_i(x)
+            g, _ = full_gradient(i, s.x)
+            c_new = i.model.parameters(g)  # (i) c_i+ <- g_i(x)
         else:
-            c_new = c_i - s.c + (s.x - y) / (K * self.lr)  # (ii) c_i+ <- c_i - c + (x - y) / (K eta_l)
+            c_new = c_i - s.c + i.model.parameters(s.x - y) / (K * self.lr)  # (ii) c_i+ <- c_i - c + (x - y) / (K eta_l)
         return Reply(y - s.x, c_new - c_i, jnp.float32(1)), c_new  # communicate (dy, dc); c_i <- c_i+
 
     def global_model(self, k: Client, s: Server) -> Any:
