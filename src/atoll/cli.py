@@ -175,6 +175,7 @@ def data_show(
 
 def _carry_out(plan: Any, folder: Path) -> None:
     from rich.console import Console
+    from rich.markup import escape
 
     from atoll.report.html import write_report
     from atoll.report.table import print_table
@@ -183,9 +184,8 @@ def _carry_out(plan: Any, folder: Path) -> None:
 
     console = Console()
     fed = plan.federation
-    console.print(
-        f"[bold]{fed.name}[/bold]: {len(fed.names)} clients, {fed.count['train'].sum():,} train rows, model {', '.join(m.name for m in plan.models)}, run {folder}"
-    )
+    models = ", ".join(m.name for m in plan.models)
+    console.print(f"[bold]{escape(fed.name)}[/bold]: {len(fed.names)} clients, {fed.count['train'].sum():,} train rows, model {models}, run {folder}")
     try:
         with Progress(console, len(plan.entries)) as progress:
             execute(plan, folder, progress, command=" ".join(["atoll", *sys.argv[1:]]))

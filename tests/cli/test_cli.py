@@ -16,7 +16,7 @@ from atoll import cli
 QUICK = ["--model", "mlp:8", "--rounds", "3", "--no-baselines"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def atoll(monkeypatch, capsys, tmp_path):
     """Runs the command in an empty folder; returns (exit code, output, error output)."""
     monkeypatch.chdir(tmp_path)
@@ -42,7 +42,8 @@ def test_a_run_leaves_a_folder_and_prints_a_table(atoll, tmp_path):
     assert "FedPer" in out
     assert "report.html" in out
     folder = tmp_path / "r"
-    assert {"spec.toml", "environment.json", "data.json", "status.json", "rounds.parquet", "clients.parquet", "report.html"} <= {p.name for p in folder.iterdir()}
+    files = {"spec.toml", "environment.json", "data.json", "status.json", "rounds.parquet", "clients.parquet", "report.html"}
+    assert files <= {p.name for p in folder.iterdir()}
     status = json.loads((folder / "status.json").read_text())
     assert {name: s["state"] for name, s in status.items()} == {"FedAvg": "done", "FedPer": "done"}
     assert pl.read_parquet(folder / "clients.parquet")["round"].unique().sort().to_list() == [0, 1, 2, 3]

@@ -89,7 +89,8 @@ def test_values_that_read_alike_are_equally_good_and_where_all_are_none_is(tmp_p
     [
         (words.percent(0.8421), "84.2"), (words.share(0.1), "10.0 %"), (words.percent(None), words.DASH), (words.percent(float("nan")), words.DASH),
         (words.loss(0.5), "0.5000"), (words.loss(1234.0), "1234"), (words.count(12000), "12,000"), (words.size(999), "999 B"), (words.size(12_500), "12.5 kB"),
-        (words.size(999_999), "1.00 MB"), (words.work(2.1e9), "2.10 G"), (words.seconds(0.42), "0.420 s"), (words.seconds(0.004), "4.00 ms"), (words.seconds(75), "1.25 min"),
+        (words.size(999_999), "1.00 MB"), (words.work(2.1e9), "2.10 G"), (words.seconds(0.42), "0.420 s"),
+        (words.seconds(0.004), "4.00 ms"), (words.seconds(75), "1.25 min"),
         (words.seconds(7200), "2.00 h"), (words.some(["a"]), "a"), (words.some(["a", "b", "c"]), "a, b and c"),
         (words.some(list("abcdefgh"), 3), "a, b and 6 more"),
         (words.number(1, "client"), "1 client"), (words.number(1200, "client"), "1,200 clients"), (words.short("abc", 3), "abc"),

@@ -19,7 +19,6 @@ from atoll.core.local import Loss, data_loss, gradient, masked_mean, step
 from atoll.core.method import hyper, method
 from atoll.core.rows import Batch, Rows
 
-
 ROUNDING = 1e-5  # scores that differ by less, relative to 1 + their size, agree
 
 
