@@ -46,3 +46,18 @@ def test_a_round_costs_what_its_batches_cost():
     products = 2 * 3 * (2 * 10 * 50 * 10 * 2)  # clients x batches x (two products)
     assert trained.costs[0].steps == 6
     assert products < trained.costs[0].flops < 1.5 * products
+
+
+def test_gradients_over_all_rows_inside_a_loop_count_every_pass():
+    """Two full-batch steps: as many passes as a client has chunks of rows, not one."""
+    x, y = np.random.default_rng(0).random((700, 50)).astype(np.float32), np.tile(np.arange(10, dtype=np.int32), 70)
+    flops = {}
+    for engine in ("simulate", "loop"):
+        fed = federation(x, y, [(300, 20, 20), (100, 20, 20)])
+        trained = train(FedAvg(batch=0, epochs=2), fed, 1, models=("softmax",), engine=engine)
+        chunk = trained.training.engine.executor.chunk
+        assert chunk < 100
+        products = sum(2 * -(-n // chunk) * 2 * chunk * 50 * 10 * 2 for n in (300, 100))  # steps x passes x (two products)
+        flops[engine] = trained.costs[0].flops
+        assert products < flops[engine] < 1.5 * products
+    assert flops["simulate"] == pytest.approx(flops["loop"], rel=0.01)

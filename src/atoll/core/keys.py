@@ -18,13 +18,26 @@ ROUNDS = 32  # of swap-or-not; each at least halves what is left of the order, f
 
 def purpose_key(seed: int, purpose: str, round: int | Array) -> Array:
     """The key of one purpose ("update", "sample", "init", ...) in one round; fold a client's id in to get his own."""
-    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
-    return jax.random.fold_in(key, round)
+    return jax.random.fold_in(jax.random.wrap_key_data(purpose_data(seed, purpose)), round)
+
+
+@functools.lru_cache(maxsize=4096)
+def purpose_data(seed: int, purpose: str) -> np.ndarray:
+    """The data (uint32) of the key into which `purpose_key` folds the round."""
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))))
 
 
 def common_key(seed: int) -> Array:
     """The key of everything that server and clients draw alike, first of all the initial model: `fed.key()` in `init`, `k.common_key` at a client."""
     return purpose_key(seed, "server init", 0)
+
+
+@functools.lru_cache(maxsize=64)
+def common_data(seed: int) -> np.ndarray:
+    """The data (uint32) of `common_key`."""
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jax.random.key_data(common_key(seed)))
 
 
 def host_generator(seed: int, purpose: str, round: int) -> np.random.Generator:

@@ -45,6 +45,7 @@ class Rows:
         """`shape` of a row; `budget`: the share of asked steps that this client can do; `chunk`: rows per pass where the order does not matter."""
         self.n = n
         self.key = key
+        self._passes = (n + chunk - 1) // chunk  # over all rows
         self._flat, self._shape, self._start, self._budget, self._work, self._chunk = flat, shape, start, budget, work, chunk
 
     def fold(self, step: Callable[[Any, Batch], Any], carry: Any, *, batch: int, epochs: float = 1, steps: Any = None, key: Array | None = None):
@@ -67,8 +68,7 @@ class Rows:
     def repeat(self, body: Callable[[Array, Any], Any], carry: Any, times: Any):
         """`carry = body(t, carry)` for t = 0, 1, ...; the work budget applies. Returns (carry, number of passes done)."""
         times = jnp.maximum(1, jnp.floor(self._budget * jnp.asarray(times, jnp.float32))).astype(jnp.int32) * (jnp.asarray(times) > 0)
-        self._work.loop(body, (jnp.int32(0), carry), times)
-        return jax.lax.fori_loop(0, times, body, carry), times
+        return self._work.run(body, carry, times), times
 
     def mean(self, statistic: Callable[[Batch], Any]) -> Any:
         """Mean over all rows of `statistic(batch)`, itself a mean over the batch's real rows (any pytree). Not limited by the work budget."""
@@ -81,8 +81,6 @@ class Rows:
 
     def sum(self, statistic: Callable[[Batch], Any]) -> Any:
         """Sum of `statistic(batch)` over batches that cover every row once, in order. No rows give zeros."""
-        passes = (self.n + self._chunk - 1) // self._chunk
-
         def one(t: Array, total: Any) -> Any:
             position = t * self._chunk + jnp.arange(self._chunk, dtype=jnp.int32)
             rows = self._take(position, position < self.n, _batch_key(self.key, t))
@@ -90,8 +88,7 @@ class Rows:
 
         like = jax.eval_shape(lambda: statistic(self._take(jnp.zeros(self._chunk, jnp.int32), jnp.ones(self._chunk, bool), self.key)))
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)
-        self._work.loop(one, (jnp.int32(0), zero), passes, steps=0)
-        return jax.lax.fori_loop(0, passes, one, zero)
+        return self._work.run(one, zero, self._passes, steps=0, fixed=True)
 
     def draw(self, size: int, key: Array) -> Batch:
         """`size` distinct rows at random; all rows (the rest masked) where there are fewer."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import eval_jaxpr
 from jax import Array
+from jax.core import eval_jaxpr
 
 
 class Work:
@@ -24,6 +24,7 @@ class Work:
         self.steps: Array = jnp.int32(0)
         self._site = 0
         self._inside = False
+        self._inner: Inner | None = None
 
     def loop(self, body: Callable[..., Any], args: tuple[Any, ...], trips: Array | int, steps: Array | int | None = None) -> None:
         """Count `trips` passes of `body(*args)`. `steps` of them are optimisation steps (default: all). Nested loops belong to the outer one."""
@@ -39,6 +40,48 @@ class Work:
         self._site += 1
         self.flops = self.flops + jnp.float32(per_pass) * jnp.asarray(trips, jnp.float32)
         self.steps = self.steps + jnp.asarray(trips if steps is None else steps, jnp.int32)
+
+    def run(self, body: Callable[..., Any], carry: Any, trips: Array | int, steps: Array | int | None = None, *, fixed: bool = False) -> Any:
+        """`carry = body(t, carry)` for t = 0, 1, ..., trips - 1, counted as in `loop`.
+
+        fixed: `trips` was known before any loop around this one began, so that such a loop can count the passes of this one too.
+        """
+        if self._inside:
+            if fixed and self._inner is not None and isinstance(trips, jax.core.Tracer):  # a number of passes that is known is in the cost already
+                self._inner.count(body, (jnp.int32(0), carry), trips)
+            return jax.lax.fori_loop(0, trips, body, carry)
+        self.loop(body, (jnp.int32(0), carry), trips, steps)
+        inner = Inner()
+
+        def counted(t: Array, carry: Any) -> Any:
+            inner.trips.clear()
+            return body(t, carry)
+
+        self._inside, self._inner = True, inner
+        try:
+            carry = jax.lax.fori_loop(0, trips, counted, carry)
+        finally:
+            self._inside, self._inner = False, None
+        self.flops = self.flops + inner.flops() * jnp.asarray(trips, jnp.float32)
+        return carry
+
+
+class Inner:
+    """The loops inside one pass of a loop whose own passes are known outside of it. One pass of each is in the outer loop's cost already."""
+
+    def __init__(self) -> None:
+        self.per_pass: list[float] = []
+        self.trips: list[Array | int] = []
+
+    def count(self, body: Callable[..., Any], args: tuple[Any, ...], trips: Array | int) -> None:
+        if len(self.trips) == len(self.per_pass):
+            self.per_pass.append(body_flops(body, args))
+        self.trips.append(trips)
+
+    def flops(self) -> Array:
+        """What the passes beyond the first cost."""
+        more = [per * (jnp.asarray(n, jnp.float32) - 1) for per, n in zip(self.per_pass, self.trips, strict=True)]
+        return sum(more, jnp.float32(0))
 
 
 def body_flops(body: Callable[..., Any], args: tuple[Any, ...]) -> float:

@@ -16,12 +16,15 @@ from atoll.engine.device import nbytes
 
 
 class Cohort(NamedTuple):
-    """The clients of one lane; arrays have a first axis [lane], of which `count` entries are real."""
+    """What all lanes of a job are given; arrays have a first axis [clients], filled up to whole lanes."""
 
     ids: Any  # int32, also their places in Data's tables
     budgets: Any  # float32
     mine: Any  # per-client messages, or None
-    states: Any  # private states, or ()
+    shared: Any
+    round: Any  # int32
+    key_data: Any  # uint32, of the key into which the round is folded
+    common_data: Any  # uint32
 
 
 class LaneResult(NamedTuple):
@@ -38,20 +41,23 @@ class LaneResult(NamedTuple):
 Program = Callable[[Data, Context, Any, Any, Any], Outcome]
 
 
-def lane(program: Program, fold: Fold, together: int = 1) -> Callable[..., LaneResult]:
-    """`run(data, cohort, count, shared, round, key_data, common_data) -> LaneResult`, to be jitted. The number of clients done is dynamic: nothing is padded.
+def lane(program: Program, fold: Fold, size: int, together: int = 1) -> Callable[..., LaneResult]:
+    """`run(data, cohort, states, first, count) -> LaneResult`, to be jitted: runs `count` <= `size` clients of the cohort from `first` on.
 
+    states: the private states of these clients [size, ...], or (). The number of clients done is dynamic: nothing is computed for filling.
     Keys come as their data (uint32): with typed keys among its arguments JAX dispatches through Python and holds the interpreter's lock meanwhile.
 
     together: clients computed at once by vectorisation (for accelerators and tiny models; on a CPU one after another is faster).
     """
 
-    def run(data: Data, cohort: Cohort, count: Array, shared: Any, round: Array, key_data: Array, common_data: Array) -> LaneResult:
-        key, common = jax.random.wrap_key_data(key_data), jax.random.wrap_key_data(common_data)
+    def run(data: Data, cohort: Cohort, states: Any, first: Array, count: Array) -> LaneResult:
+        key = jax.random.fold_in(jax.random.wrap_key_data(cohort.key_data), cohort.round)
+        common = jax.random.wrap_key_data(cohort.common_data)
 
         def client(j: Array) -> Outcome:
-            at = Context(cohort.ids[j], cohort.ids[j], round, key, cohort.budgets[j], common)
-            return program(data, at, shared, _pick(cohort.mine, j), _pick(cohort.states, j))
+            i = first + j
+            at = Context(cohort.ids[i], cohort.ids[i], cohort.round, key, cohort.budgets[i], common)
+            return program(data, at, cohort.shared, _pick(cohort.mine, i), _pick(states, j))
 
         def one(j: Array, so_far: LaneResult) -> LaneResult:
             return _book(fold, so_far, j, client(j))
@@ -62,8 +68,7 @@ def lane(program: Program, fold: Fold, together: int = 1) -> Callable[..., LaneR
             real = jnp.minimum(together, count - g * together)
             return jax.lax.fori_loop(0, real, lambda i, so: _book(fold, so, j[i], _pick(outcomes, i)), so_far)
 
-        size = cohort.ids.shape[0]
-        empty = _empty(fold, jax.eval_shape(client, jnp.int32(0)), size, cohort.states)
+        empty = _empty(fold, jax.eval_shape(client, jnp.int32(0)), size, states)
         if together > 1:
             return jax.lax.fori_loop(0, (count + together - 1) // together, several, empty)
         return jax.lax.fori_loop(0, count, one, empty)
@@ -86,13 +91,18 @@ def _empty(fold: Fold, out: Outcome, size: int, states: Any) -> LaneResult:
     if fold.streamed:
         total = fold.start(out.reply)
         after = jax.eval_shape(fold.add, total, out.reply)
-        if jax.tree.map(lambda a: (a.shape, a.dtype), total) != jax.tree.map(lambda a: (a.shape, a.dtype), after):
+        if _form(total) != _form(after):
             raise AtollError(f"The fold {fold} changes the form of its running total from {total} to {after}.")
     else:
         total = None
     singles = None if fold.streamed else jax.tree.map(lambda s: jnp.zeros((size, *s.shape), s.dtype), out.reply)
     room = states if jax.tree.leaves(out.state) else out.state
     return LaneResult(total, singles, room, jnp.zeros(size, jnp.float32), jnp.zeros(size, jnp.int32), jnp.int32(nbytes(out.reply)))
+
+
+def _form(tree: Any) -> Any:
+    """Structure, shapes and types, to be compared: vectors themselves compare entry by entry."""
+    return jax.tree.structure(tree), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
 
 
 def _pick(tree: Any, j: Array) -> Any:

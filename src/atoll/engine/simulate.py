@@ -18,7 +18,7 @@ import numpy as np
 from atoll.core.errors import AtollError
 from atoll.core.federation import Facts
 from atoll.core.fold import Fold
-from atoll.core.keys import common_key, purpose_key
+from atoll.core.keys import common_data, common_key, purpose_data, purpose_key
 from atoll.core.method import is_on_host
 from atoll.core.program import Context, Joined, Task
 from atoll.data.federation import Federation
@@ -100,24 +100,23 @@ class Simulate:
         """(positions in the job, result) of every lane, in order."""
         m = len(job.ids)
         size = -(-m // self.lanes)
-        run = self._compile(job)
-        key = np.asarray(jax.random.key_data(purpose_key(self.seed, job.task.name, job.round)))
-        common = np.asarray(jax.random.key_data(common_key(self.seed)))
+        starts = np.linspace(0, m, min(m, self.lanes) + 1).round().astype(int)  # of lanes as equal as can be, so that threads end together
+        filled = np.minimum(np.arange(size * self.lanes), m - 1)  # cohorts of nearly the same size share one compiled program
+        run = self._compile(job, size)
         mine = job.mine if job.kind != "evaluate" else Joined(job.mine, _repeat(purpose_key(self.seed, "join", 0), m))
+        mine, shared = jax.tree.map(_placed, (jax.tree.map(lambda leaf: leaf[filled], mine), job.shared))
+        keys = purpose_data(self.seed, job.task.name), common_data(self.seed)
+        cohort = Cohort(job.ids[filled].astype(np.int32), job.budgets[filled], mine, shared, np.int32(job.round), *keys)
 
-        def one(first: int) -> tuple[np.ndarray, LaneResult]:
-            at = np.arange(first, min(first + size, m))
-            filled = np.concatenate([at, np.full(size - len(at), at[-1])])
-            cohort = Cohort(job.ids[filled].astype(np.int32), job.budgets[filled], jax.tree.map(lambda leaf: leaf[filled], mine), self._held(job, filled))
-            inputs = jax.block_until_ready(jax.device_put((cohort, np.int32(len(at)), job.shared, np.int32(job.round), key, common)))
-            return at, jax.block_until_ready(run(self.data, *inputs))
+        def one(first: int, last: int) -> tuple[np.ndarray, LaneResult]:
+            states = self._held(job, filled[first : first + size])
+            return np.arange(first, last), jax.block_until_ready(run(self.data, cohort, states, np.int32(first), np.int32(last - first)))
 
-        starts = range(0, m, size)
         warm = (job.task, job.fold, size, jax.tree.structure(job.mine))
         if warm in self._warm:
-            return list(self._pool.map(one, starts))
+            return list(self._pool.map(one, starts[:-1], starts[1:]))
         self._warm.add(warm)
-        return [one(0), *self._pool.map(one, starts[1:])]  # the first lane alone: it compiles, and once is enough
+        return [one(starts[0], starts[1]), *self._pool.map(one, starts[1:-1], starts[2:])]  # the first lane alone: it compiles, and once is enough
 
     def _held(self, job: Job, at: np.ndarray) -> Any:
         if job.kind == "join" or not job.task.stateful:
@@ -132,10 +131,10 @@ class Simulate:
         at = Context(np.int32(0), np.int32(0), np.int32(0), purpose_key(self.seed, "join", 0), np.float32(1), common_key(self.seed))
         return jax.eval_shape(lambda shared: task(self.data, at, shared, None, ()).reply, job.shared)
 
-    def _compile(self, job: Job) -> Callable[..., LaneResult]:
-        name = (job.task, job.fold)
+    def _compile(self, job: Job, size: int) -> Callable[..., LaneResult]:
+        name = (job.task, job.fold, size)
         if name not in self._compiled:
-            self._compiled[name] = jax.jit(lane(job.task, job.fold, self.together))
+            self._compiled[name] = jax.jit(lane(job.task, job.fold, size, self.together))
         return self._compiled[name]
 
     def _merge(self, fold: Fold, totals: list[Any]) -> Any:
@@ -144,6 +143,11 @@ class Simulate:
         if fold not in self._merges:
             self._merges[fold] = jax.jit(lambda totals: functools.reduce(fold.merge, totals))
         return self._merges[fold](totals)
+
+
+def _placed(leaf: Any) -> jax.Array:
+    """On the device, once for all lanes. (Small arrays are cheaper handed to every lane as they are.)"""
+    return leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf)
 
 
 def _cut(tree: Any, n: int) -> Any:

@@ -38,6 +38,13 @@ def conv(inputs: int, outputs: int, side: int, *, stride: int = 1, padding: str 
     return nnx.Conv(inputs, outputs, (side, side), stride, padding=padding, use_bias=bias, conv_general_dilated=convolve, rngs=rngs)
 
 
+def pooled(layer: nnx.Conv, x: Array) -> Array:
+    """max_pool(layer(x)) for a layer of stride 1. The bias is added to the maxima: rounding keeps order, so these are the same numbers with a quarter of
+    the additions, and of the bias's gradient.
+    """
+    return max_pool(convolve(x, layer.kernel.get_value(), (1, 1), layer.padding)) + layer.bias.get_value()
+
+
 class LeNet(nnx.Module):
     """5x5x6 - pool - 5x5x16 - pool - 120 - 84 - outputs with ReLU and max-pooling (after LeCun et al., 1998).
 
@@ -58,8 +65,8 @@ class LeNet(nnx.Module):
         self.head = nnx.Linear(84, outputs, rngs=rngs)
 
     def features(self, x: Array) -> Array:
-        x = nnx.relu(max_pool(self.conv1(as_image(x))))
-        x = nnx.relu(max_pool(self.conv2(x)))
+        x = nnx.relu(pooled(self.conv1, as_image(x)))
+        x = nnx.relu(pooled(self.conv2, x))
         return nnx.relu(self.dense2(nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))))
 
     def __call__(self, x: Array) -> Array:
@@ -83,8 +90,8 @@ class McMahanCnn(nnx.Module):
         self.head = nnx.Linear(512, outputs, rngs=rngs)
 
     def features(self, x: Array) -> Array:
-        x = nnx.relu(max_pool(self.conv1(as_image(x))))
-        x = nnx.relu(max_pool(self.conv2(x)))
+        x = nnx.relu(pooled(self.conv1, as_image(x)))
+        x = nnx.relu(pooled(self.conv2, x))
         return nnx.relu(self.dense(x.reshape(x.shape[0], -1)))
 
     def __call__(self, x: Array) -> Array:
