@@ -18,7 +18,7 @@ ROUNDS = 32  # of swap-or-not; each at least halves what is left of the order, f
 
 def purpose_key(seed: int, purpose: str, round: int | Array) -> Array:
     """The key of one purpose ("update", "sample", "init", ...) in one round; fold a client's id in to get his own."""
-    return jax.random.fold_in(jax.random.wrap_key_data(purpose_data(seed, purpose)), round)
+    return jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(purpose_data(seed, purpose))), round)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.core import eval_jaxpr
+from jax.core import Tracer, eval_jaxpr
 
 
 class Work:
@@ -47,7 +47,7 @@ class Work:
         fixed: `trips` was known before any loop around this one began, so that such a loop can count the passes of this one too.
         """
         if self._inside:
-            if fixed and self._inner is not None and isinstance(trips, jax.core.Tracer):  # a number of passes that is known is in the cost already
+            if fixed and self._inner is not None and isinstance(trips, Tracer):  # a number of passes that is known is in the cost already
                 self._inner.count(body, (jnp.int32(0), carry), trips)
             return jax.lax.fori_loop(0, trips, body, carry)
         self.loop(body, (jnp.int32(0), carry), trips, steps)

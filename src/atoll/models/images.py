@@ -42,7 +42,7 @@ def pooled(layer: nnx.Conv, x: Array) -> Array:
     """max_pool(layer(x)) for a layer of stride 1. The bias is added to the maxima: rounding keeps order, so these are the same numbers with a quarter of
     the additions, and of the bias's gradient.
     """
-    return max_pool(convolve(x, layer.kernel.get_value(), (1, 1), layer.padding)) + layer.bias.get_value()
+    return max_pool(convolve(x, layer.kernel.get_value(), (1, 1), layer.padding)) + layer.bias.get_value()  # pyright: ignore[reportOptionalMemberAccess] - the layers here have one
 
 
 class LeNet(nnx.Module):
