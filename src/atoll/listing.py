@@ -30,7 +30,7 @@ def print_method(name: str) -> None:
     cls = get(name)
     console = Console()
     console.print(f"[bold]{entry.title}[/bold]  ({entry.name}; {entry.family})\n")
-    console.print(escape(inspect.getdoc(cls) or ""), highlight=False)
+    console.print(escape(_flowing(inspect.getdoc(cls) or "")), highlight=False)
     table = Table(title="Hyperparameters", title_justify="left")
     for column in ("name", "default", "range"):
         table.add_column(column)
@@ -39,6 +39,20 @@ def print_method(name: str) -> None:
     if dataclasses.fields(cls):
         console.print()
         console.print(table)
+
+
+SECTIONS = ("Kept:", "Traffic per round and client:", "Identity:", "Departures from the paper:")
+
+
+def _flowing(text: str) -> str:
+    """A docstring with the line breaks inside its paragraphs taken out, for the terminal to set; the sections it ends with stay apart."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if lines and lines[-1] and line.strip() and not line.startswith(SECTIONS):
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line.strip())
+    return "\n".join(lines)
 
 
 def print_models() -> None:

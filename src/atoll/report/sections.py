@@ -97,7 +97,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Rows", ", ".join(rows)),
         ("To predict", "a number" if run.regression else words.number(len(data.get("labels", [])), "label")),
         ("Most frequent label", f"right for {words.share(majority)} of test rows, per client" if majority is not None and not math.isnan(majority) else ""),
-        ("Model", ", ".join(spec.get("model", [])) or "chosen for the data"),
+        ("Model", ", ".join(spec.get("model") or run.environment.get("models", [])) or "chosen for the data"),
         ("Rounds", f"{spec['rounds']:,}, {f'{asked:,} clients' if asked else 'all clients'} asked in each" if "rounds" in spec else ""),
         ("Unreachable clients", words.share(spec["dropout"]) if spec.get("dropout") else ""),
         ("Stragglers", words.share(spec["stragglers"]) if spec.get("stragglers") else ""),

@@ -104,7 +104,7 @@ def execute(plan: Plan, folder: Path, watcher: Watcher | None = None, command: s
     if not (folder / "spec.toml").exists():
         folder.mkdir(parents=True, exist_ok=True)
         saved.replace(folder / "data.json", json.dumps(sheet(plan.federation)).encode())
-        saved.replace(folder / "environment.json", json.dumps(environment(command), indent=1).encode())
+        saved.replace(folder / "environment.json", json.dumps(environment(command, plan.models), indent=1).encode())
         saved.replace(folder / "spec.toml", to_toml(plan.spec).encode())
     checkpoints = [Checkpoint(folder / "checkpoints" / f"{n:02d}-{_slug(entry.title)}") for n, entry in enumerate(plan.entries)]
     _write_status(folder, plan, checkpoints)
@@ -208,9 +208,10 @@ def _blown_up(training: Training, scored: list[dict[str, Any]]) -> str | None:
     return f"the loss stopped being a finite number by round {training.round}" if training.diverged(scored) else None
 
 
-def environment(command: str) -> dict[str, Any]:
-    """Where and how a run was made."""
+def environment(command: str, models: tuple[Model, ...]) -> dict[str, Any]:
+    """Where and how a run was made, and with which models where these were chosen for the data."""
     return {
+        "models": [model.name for model in models],
         "atoll": __version__,
         "python": platform.python_version(),
         "jax": jax.__version__,
