@@ -19,7 +19,7 @@ check: .venv/.dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 
-bench: .venv/.run  ## speed side by side with other simulators, as ratios within one run
+bench:  ## speed side by side with other simulators, as ratios within one run
 	$(PYTHON) benchmarks/run.py
 
 docs: .venv/.dev  ## rewrite the generated parts of README and docs

@@ -14,7 +14,7 @@ from atoll.engine.codec import decode, encode
 from atoll.methods import TABLE, get
 from atoll.parts.conditions import Conditions
 from tests.cases import CASES, Bytes, Case
-from tests.harness import Trained, assert_near, assert_same, begin, small_digits, train
+from tests.harness import Fixed, Trained, assert_near, assert_same, begin, small_digits, train
 
 # the tests of one method run in one process, where what it compiles is found again
 every_case = pytest.mark.parametrize("case", [pytest.param(case, id=name, marks=pytest.mark.xdist_group(name)) for name, case in CASES.items()])
@@ -29,16 +29,6 @@ def outcome(trained: Trained):
     """All that a run leaves: server state, private states, and every client's scores."""
     rows = trained.training.evaluate()
     return trained.server, trained.states, [[row["correct"], row["loss"]] for row in rows]
-
-
-class Fixed:
-    """Asks the same clients each round, in the given order."""
-
-    def __init__(self, *ids: int):
-        self.ids = np.array(ids)
-
-    def choose(self, fed):
-        return self.ids
 
 
 class OneLater:

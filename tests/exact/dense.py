@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from atoll.data.federation import Federation
+from tests.harness import federation
 
 Weights = dict[str, dict[str, np.ndarray]]  # block -> {"kernel": [in, out], "bias": [out]}
 
@@ -64,3 +65,9 @@ def step(w: Weights, g: Weights, lr: float) -> Weights:
 def mean(parts: list[Weights], share: list[float]) -> Weights:
     """sum_i share_i parts_i."""
     return {b: {n: np.sum([s * p[b][n] for s, p in zip(share, parts, strict=True)], axis=0) for n in part} for b, part in parts[0].items()}
+
+
+def equal_clients(clients=3):
+    """Uniform and row-weighted means are the same numbers where clients are equally large."""
+    x = np.random.default_rng(0).integers(0, 17, (20 * clients, 8, 8)).astype(np.uint8)
+    return federation(x, np.arange(20 * clients, dtype=np.int32) % 3, [(12, 4, 4)] * clients, scale=1 / 16)

@@ -7,16 +7,6 @@ import numpy as np
 from atoll.core.keys import purpose_key, shuffle
 
 
-class Fixed:
-    """Asks the same clients every round."""
-
-    def __init__(self, *ids):
-        self.ids = np.array(ids)
-
-    def choose(self, fed):
-        return self.ids
-
-
 class Circumstances:
     """Conditions known beforehand: who can't be reached in a round, and how much of its work a client manages."""
 

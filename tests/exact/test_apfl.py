@@ -14,19 +14,11 @@ from atoll.core.keys import purpose_key, shuffle
 from atoll.methods.apfl import APFL, Own
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.local import Local
-from tests.harness import Trained, assert_near, assert_same, begin, federation, leaves, normed, small_digits, train
+from tests.exact.dense import equal_clients
+from tests.exact.entropy import classes, entropy, entropy_gradient, kernel, rows
+from tests.harness import Fixed, Trained, assert_near, assert_same, begin, leaves, normed, small_digits, train
 
 LINEAR = ("softmax:bias=false",)
-
-
-class Fixed:
-    """Asks the same clients every round."""
-
-    def __init__(self, *ids: int):
-        self.ids = np.array(ids)
-
-    def choose(self, fed):
-        return self.ids
 
 
 class Reply(NamedTuple):
@@ -45,29 +37,8 @@ def mixtures(trained: Trained) -> list[Any]:
     return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in ids]
 
 
-def kernel(w):
-    return np.asarray(w.tree["head"]["kernel"], np.float64)
-
-
 def parameters(w):
     return {block: leaf for block, leaf in w.tree.items() if block != "buffers"}
-
-
-def classes(counts=((7, 2, 2), (5, 2, 2))):
-    """Clients of a few rows with four values and one of three labels."""
-    random, n = np.random.default_rng(3), int(np.sum(counts))
-    return federation(random.normal(size=(n, 4)).astype(np.float32), (np.arange(n) % 3).astype(np.int32), list(counts), labels=("0", "1", "2"))
-
-
-def equal_digits():
-    """Three clients of 12 train rows: uniform and row-weighted means are the same numbers."""
-    x = np.random.default_rng(0).integers(0, 17, (60, 8, 8)).astype(np.uint8)
-    return federation(x, np.arange(60, dtype=np.int32) % 3, [(12, 4, 4)] * 3, scale=1 / 16)
-
-
-def rows(fed, client):
-    first, n = fed.start["train"][client], fed.count["train"][client]
-    return fed.x[first : first + n].astype(np.float64), fed.y[first : first + n]
 
 
 def batches(client, n, size, epochs, round):
@@ -76,16 +47,6 @@ def batches(client, n, size, epochs, round):
     for t in range(epochs * per_epoch):
         position = jnp.arange(t % per_epoch * size, min((t % per_epoch + 1) * size, n), dtype=jnp.int32)
         yield np.asarray(shuffle(position, jnp.int32(n), key, t // per_epoch))
-
-
-def entropy(x, y, w):
-    z = x @ w
-    return np.mean(np.log(np.exp(z).sum(1)) - z[np.arange(len(y)), y])
-
-
-def entropy_gradient(x, y, w):
-    p = np.exp(x @ w)
-    return x.T @ (p / p.sum(1, keepdims=True) - np.eye(w.shape[1])[y]) / len(x)
 
 
 def models(fed):
@@ -126,7 +87,7 @@ def test_alpha_0_is_the_common_model(model):
 @pytest.mark.parametrize("model", ["mlp", "normed"])
 def test_the_common_model_is_fedavgs_for_every_alpha(model):
     """Equally large clients, so FedAvg's weights are equal, too: the same bits, adaptive or not."""
-    fed = equal_digits()
+    fed = equal_clients()
     how = {"models": models(fed)[model], "per_round": 2}
     wanted = train(FedAvg(lr=0.1, epochs=2, batch=5), fed, 3, **how).server
     for alpha, adaptive in ((0.0, False), (0.3, False), (1.0, False), (0.5, True)):

@@ -9,19 +9,10 @@ import pytest
 from atoll.core.errors import AtollError
 from atoll.core.keys import common_key, host_generator
 from atoll.methods.fedmd import FedMD, stratified
-from tests.harness import assert_near, assert_same, begin, federation, leaves, small_digits, train
+from tests.exact.entropy import entropy_gradient, rows
+from tests.harness import Fixed, assert_near, assert_same, begin, federation, leaves, small_digits, train
 
 ALONE = FedMD(public_epochs=0, private_epochs=0, revisit_epochs=0, alignment=10, digest_batch=4)  # digests only
-
-
-class Fixed:
-    """Asks the same clients every round."""
-
-    def __init__(self, *ids: int):
-        self.ids = np.array(ids)
-
-    def choose(self, fed):
-        return self.ids
 
 
 class Adam:
@@ -36,22 +27,11 @@ class Adam:
         return w - self.lr * (self.m / (1 - 0.9**self.t)) / (np.sqrt(self.v / (1 - 0.999**self.t)) + 1e-8)
 
 
-def entropy_gradient(x, y, w):
-    """Of the mean cross-entropy of softmax regression without a bias."""
-    p = np.exp(x @ w)
-    return x.T @ (p / p.sum(1, keepdims=True) - np.eye(w.shape[1])[y]) / len(x)
-
-
 def small_world():
     """Two clients of three and two train rows, four public rows, three labels."""
     random = np.random.default_rng(5)
     x, y = random.normal(size=(20, 4)).astype(np.float32), (np.arange(20) % 3).astype(np.int32)
     return federation(x[:13], y[:13], [(3, 2, 2), (2, 2, 2)], public=(x[16:], y[16:]), labels=("0", "1", "2"))
-
-
-def rows(fed, client):
-    first, n = fed.start["train"][client], fed.count["train"][client]
-    return fed.x[first : first + n].astype(np.float64), fed.y[first : first + n]
 
 
 LINEAR = ("softmax:bias=false",)

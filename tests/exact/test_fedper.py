@@ -13,19 +13,9 @@ from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedper import FedPer
 from atoll.methods.local import Local
 from tests.exact import dense
-from tests.harness import assert_near, assert_same, begin, small_digits, train
+from tests.harness import Fixed, assert_near, assert_same, begin, small_digits, train
 
 DEEP = ("mlp:7,5",)  # blocks dense1, dense2, head
-
-
-class Fixed:
-    """Asks the same clients every round."""
-
-    def __init__(self, *ids: int):
-        self.ids = np.array(ids)
-
-    def choose(self, fed):
-        return self.ids
 
 
 def test_nothing_personal_is_fedavg():

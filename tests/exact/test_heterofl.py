@@ -13,19 +13,9 @@ from atoll.core.rows import Batch
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.heterofl import HeteroFL, Part, Place, corner, with_own_statistics
 from atoll.models import build
-from tests.harness import assert_near, assert_same, begin, federation, leaves, small_digits, train
+from tests.harness import Fixed, assert_near, assert_same, begin, federation, leaves, small_digits, train
 
 PLAIN = {"momentum": 0.0, "decay": 0.0, "clip": 1e30}  # plain SGD
-
-
-class Fixed:
-    """Asks the same clients every round."""
-
-    def __init__(self, *ids: int):
-        self.ids = np.array(ids)
-
-    def choose(self, fed):
-        return self.ids
 
 
 def labels_at(fed, client):

@@ -15,15 +15,10 @@ from atoll.data.synthetic import cluster_models
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.ifca import IFCA, Models
 from tests.exact import dense
+from tests.exact.dense import equal_clients
 from tests.harness import Trained, assert_near, assert_same, begin, federation, linear, quadratics, small_digits, train
 
 REGRESSION = ("softmax:bias=false",)
-
-
-def equal_clients(clients=4):
-    """Uniform and row-weighted means are the same numbers where clients are equally large."""
-    x = np.random.default_rng(0).integers(0, 17, (20 * clients, 8, 8)).astype(np.uint8)
-    return federation(x, np.arange(20 * clients, dtype=np.int32) % 3, [(12, 4, 4)] * clients, scale=1 / 16)
 
 
 def started(method, fed, theta, models=REGRESSION):
@@ -58,8 +53,8 @@ def slope(fed, i, w):
 
 
 def test_one_model_is_fedavg():
-    ifca = train(IFCA(lr=0.05, epochs=2, batch=5, k=1), equal_clients(), 3, models=("mlp:7,5",), per_round=3)
-    averaged = train(FedAvg(lr=0.05, epochs=2, batch=5), equal_clients(), 3, models=("mlp:7,5",), per_round=3)
+    ifca = train(IFCA(lr=0.05, epochs=2, batch=5, k=1), equal_clients(4), 3, models=("mlp:7,5",), per_round=3)
+    averaged = train(FedAvg(lr=0.05, epochs=2, batch=5), equal_clients(4), 3, models=("mlp:7,5",), per_round=3)
     assert_same(jax.tree.map(lambda leaf: leaf[0], ifca.server.theta), averaged.server)
 
 
@@ -139,14 +134,14 @@ def test_models_are_averaged_uniformly_within_their_cluster():
 def test_equal_models_never_part():
     """All clients choose number 0, which goes the way of FedAvg; the others stay where they are, bit for bit."""
     method = IFCA(lr=0.05, epochs=2, batch=5, k=3)
-    one = begin(dataclasses.replace(method, k=1), equal_clients())
+    one = begin(dataclasses.replace(method, k=1), equal_clients(4))
     one.start()
     same = Models(Vector({}), jax.tree.map(lambda leaf: jnp.repeat(leaf, 3, axis=0), one.server.theta))
-    training = started(method, equal_clients(), same, models=("mlp:6",))
+    training = started(method, equal_clients(4), same, models=("mlp:6",))
     np.testing.assert_array_equal(choices(training), [0] * 4)
     for _ in range(3):
         training.step()
-    averaged = train(FedAvg(lr=0.05, epochs=2, batch=5), equal_clients(), 3)
+    averaged = train(FedAvg(lr=0.05, epochs=2, batch=5), equal_clients(4), 3)
     assert_same(jax.tree.map(lambda leaf: leaf[0], training.server.theta), averaged.server)
     assert_same(jax.tree.map(lambda leaf: leaf[1:], training.server.theta), jax.tree.map(lambda leaf: leaf[1:], same.theta))
 
@@ -199,12 +194,12 @@ def test_shared_blocks_are_averaged_over_everybody(averaging, shared):
 def test_everything_shared_is_fedavg():
     """The k models are one then; at the boundary of what can be asked for."""
     how = {"models": ("mlp:7,5",), "per_round": 3}
-    shared = train(IFCA(lr=0.05, epochs=2, batch=5, k=3, shared=3), equal_clients(), 3, **how)
-    assert_same(shared.server.common, train(FedAvg(lr=0.05, epochs=2, batch=5), equal_clients(), 3, **how).server)
+    shared = train(IFCA(lr=0.05, epochs=2, batch=5, k=3, shared=3), equal_clients(4), 3, **how)
+    assert_same(shared.server.common, train(FedAvg(lr=0.05, epochs=2, batch=5), equal_clients(4), 3, **how).server)
     with pytest.raises(AtollError, match="3 blocks"):
-        train(IFCA(shared=4), equal_clients(), 1, **how)
+        train(IFCA(shared=4), equal_clients(4), 1, **how)
     with pytest.raises(AtollError, match="dense9"):
-        train(IFCA(shared=("dense9",)), equal_clients(), 1, **how)
+        train(IFCA(shared=("dense9",)), equal_clients(4), 1, **how)
 
 
 def test_the_first_models_differ_and_the_first_is_everybodys():

@@ -10,25 +10,10 @@ from atoll.methods.fedavg import FedAvg
 from atoll.methods.lg_fedavg import LGFedAvg
 from atoll.methods.local import Local
 from tests.exact import dense
-from tests.harness import assert_near, assert_same, begin, federation, leaves, small_digits, train
+from tests.exact.dense import equal_clients
+from tests.harness import Fixed, assert_near, assert_same, begin, leaves, small_digits, train
 
 DEEP = ("mlp:7,5",)  # blocks dense1, dense2, head
-
-
-class Fixed:
-    """Asks the same clients every round."""
-
-    def __init__(self, *ids: int):
-        self.ids = np.array(ids)
-
-    def choose(self, fed):
-        return self.ids
-
-
-def equal_clients(clients=3):
-    """Uniform and row-weighted means are the same numbers where clients are equally large."""
-    x = np.random.default_rng(0).integers(0, 17, (20 * clients, 8, 8)).astype(np.uint8)
-    return federation(x, np.arange(20 * clients, dtype=np.int32) % 3, [(12, 4, 4)] * clients, scale=1 / 16)
 
 
 def test_everything_shared_is_fedavg():

@@ -13,20 +13,12 @@ import pytest
 from atoll.core.keys import purpose_key, shuffle
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.per_fedavg import PerFedAvg
-from tests.harness import Trained, assert_near, assert_same, begin, federation, leaves, linear, normed, quadratics, small_digits, train
+from tests.exact.dense import equal_clients
+from tests.exact.entropy import classes, entropy, entropy_gradient, kernel, rows
+from tests.harness import Fixed, Trained, assert_near, assert_same, begin, federation, leaves, linear, normed, quadratics, small_digits, train
 
 A, B = np.array([1, 2, 4, 0.5]), np.array([0, 1, -1, 3.0])
 LINEAR = ("softmax:bias=false",)
-
-
-class Fixed:
-    """Asks the same clients every round."""
-
-    def __init__(self, *ids: int):
-        self.ids = np.array(ids)
-
-    def choose(self, fed):
-        return self.ids
 
 
 class Reply(NamedTuple):
@@ -45,31 +37,10 @@ def adapted(trained: Trained) -> list[Any]:
     return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in ids]
 
 
-def kernel(w):
-    return np.asarray(w.tree["head"]["kernel"], np.float64)
-
-
-def classes(counts=((7, 2, 2), (5, 2, 2))):
-    """Clients of a few rows with four values and one of three labels."""
-    random, n = np.random.default_rng(3), int(np.sum(counts))
-    return federation(random.normal(size=(n, 4)).astype(np.float32), (np.arange(n) % 3).astype(np.int32), list(counts), labels=("0", "1", "2"))
-
-
 def targets():
     """Two clients of least squares with three weights: Hessians that differ from batch to batch."""
     random = np.random.default_rng(4)
     return federation(random.normal(size=(20, 3)).astype(np.float32), random.normal(size=20).astype(np.float32), [(7, 2, 2), (5, 2, 2)], labels=())
-
-
-def equal_digits():
-    """Three clients of 12 train rows: uniform and row-weighted means are the same numbers."""
-    x = np.random.default_rng(0).integers(0, 17, (60, 8, 8)).astype(np.uint8)
-    return federation(x, np.arange(60, dtype=np.int32) % 3, [(12, 4, 4)] * 3, scale=1 / 16)
-
-
-def rows(fed, client):
-    first, n = fed.start["train"][client], fed.count["train"][client]
-    return fed.x[first : first + n].astype(np.float64), fed.y[first : first + n]
 
 
 def batches(client, n, size, steps):
@@ -84,16 +55,6 @@ def batches(client, n, size, steps):
         own = some(np.arange(first, min(first + size, n)), key, t // per_epoch)
         d, d2 = (some(np.arange(min(size, n)), one) for one in jax.random.split(jax.random.fold_in(key, (1 << 30) + t)))
         yield d, own, d2
-
-
-def entropy(x, y, w):
-    z = x @ w
-    return np.mean(np.log(np.exp(z).sum(1)) - z[np.arange(len(y)), y])
-
-
-def entropy_gradient(x, y, w):
-    p = np.exp(x @ w)
-    return x.T @ (p / p.sum(1, keepdims=True) - np.eye(w.shape[1])[y]) / len(x)
 
 
 def entropy_hessian_times(x, w, v):
@@ -190,7 +151,7 @@ def test_a_step_descends_the_meta_objective():
 def test_alpha_0_is_fedavg_at_rate_beta(model):
     """Nothing is adapted and nothing corrected: one step on D' per batch of an epoch, in all variants; D and D'' do not disturb the draw of D'.
     The second model has BatchNorm: its statistics follow D' alone."""
-    fed = equal_digits()
+    fed = equal_clients()
     model = model if isinstance(model, str) else model(fed)
     wanted = train(FedAvg(lr=0.1, epochs=2, batch=5), fed, 2, models=(model,))  # 2 epochs of 3 batches
     for variant in ("fo", "hf", "exact"):

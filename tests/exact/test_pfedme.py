@@ -13,45 +13,11 @@ from scipy.optimize import minimize
 from atoll.core.errors import AtollError
 from atoll.core.keys import purpose_key, shuffle
 from atoll.methods.pfedme import PFedMe
-from tests.harness import assert_near, assert_same, begin, federation, leaves, linear, normed, quadratics, small_digits, train
+from tests.exact.entropy import classes, entropy, entropy_gradient, kernel, rows
+from tests.harness import Fixed, assert_near, assert_same, begin, leaves, linear, normed, quadratics, small_digits, train
 
 A, B = np.array([1, 2, 4, 0.5]), np.array([0, 1, -1, 3.0])
 LINEAR = ("softmax:bias=false",)
-
-
-class Fixed:
-    """Asks the same clients every round."""
-
-    def __init__(self, *ids: int):
-        self.ids = np.array(ids)
-
-    def choose(self, fed):
-        return self.ids
-
-
-def kernel(w):
-    return np.asarray(w.tree["head"]["kernel"], np.float64)
-
-
-def classes(counts=((7, 2, 2), (5, 2, 2))):
-    """Clients of a few rows with four values and one of three labels."""
-    random, n = np.random.default_rng(3), int(np.sum(counts))
-    return federation(random.normal(size=(n, 4)).astype(np.float32), (np.arange(n) % 3).astype(np.int32), list(counts), labels=("0", "1", "2"))
-
-
-def rows(fed, client):
-    first, n = fed.start["train"][client], fed.count["train"][client]
-    return fed.x[first : first + n].astype(np.float64), fed.y[first : first + n]
-
-
-def entropy(x, y, w):
-    z = x @ w
-    return np.mean(np.log(np.exp(z).sum(1)) - z[np.arange(len(y)), y])
-
-
-def entropy_gradient(x, y, w):
-    p = np.exp(x @ w)
-    return x.T @ (p / p.sum(1, keepdims=True) - np.eye(w.shape[1])[y]) / len(x)
 
 
 def started(method, fed, **how):

@@ -38,7 +38,7 @@ class LaneResult(NamedTuple):
     up: Array  # int32 scalar, bytes of one reply
 
 
-Program = Callable[[Data, Context, Any, Any, Any], Outcome]
+Program = Callable[[Data, Context, Any, Any, Any, list[float]], Outcome]
 
 
 def lane(program: Program, fold: Fold, size: int, together: int = 1) -> Callable[..., LaneResult]:
@@ -54,10 +54,12 @@ def lane(program: Program, fold: Fold, size: int, together: int = 1) -> Callable
         key = jax.random.fold_in(jax.random.wrap_key_data(cohort.key_data), cohort.round)
         common = jax.random.wrap_key_data(cohort.common_data)
 
+        sites: list[float] = []  # the program is traced twice, its loops are analysed once
+
         def client(j: Array) -> Outcome:
             i = first + j
             at = Context(cohort.ids[i], cohort.ids[i], cohort.round, key, cohort.budgets[i], common)
-            return program(data, at, cohort.shared, _pick(cohort.mine, i), _pick(states, j))
+            return program(data, at, cohort.shared, _pick(cohort.mine, i), _pick(states, j), sites)
 
         def one(j: Array, so_far: LaneResult) -> LaneResult:
             return _book(fold, so_far, j, client(j))

@@ -99,9 +99,9 @@ class Simulate:
     def _lanes(self, job: Job) -> list[tuple[np.ndarray, LaneResult]]:
         """(positions in the job, result) of every lane, in order."""
         m = len(job.ids)
-        size = -(-m // self.lanes)
+        size = 1 << (-(-m // self.lanes) - 1).bit_length()  # room in a lane; a power of two, so that cohorts of all sizes share few compiled programs
         starts = np.linspace(0, m, min(m, self.lanes) + 1).round().astype(int)  # of lanes as equal as can be, so that threads end together
-        filled = np.minimum(np.arange(size * self.lanes), m - 1)  # cohorts of nearly the same size share one compiled program
+        filled = np.minimum(np.arange(size * self.lanes), m - 1)
         run = self._compile(job, size)
         mine = job.mine if job.kind != "evaluate" else Joined(job.mine, _repeat(purpose_key(self.seed, "join", 0), m))
         mine, shared = jax.tree.map(_placed, (jax.tree.map(lambda leaf: leaf[filled], mine), job.shared))
