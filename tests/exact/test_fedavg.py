@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from atoll.methods.fedavg import FedAvg
-from tests.exact.plain import Circumstances, Fixed, add, first_model, gradient, key, rows, sgd, weights
-from tests.harness import assert_near, begin, federation, leaves, linear, quadratics, small_digits, train
+from tests.exact.plain import Circumstances, add, first_model, gradient, key, rows, sgd, weights
+from tests.harness import Fixed, assert_near, begin, federation, leaves, linear, quadratics, small_digits, train
 
 A, B = np.array([1.0, 2.0, 4.0, 0.5]), np.array([0.0, 1.0, -1.0, 3.0])
 SOFTMAX = {"models": ("softmax",)}

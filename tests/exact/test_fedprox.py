@@ -16,8 +16,8 @@ from atoll.core.local import proximal
 from atoll.core.method import configured
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedprox import FedProx
-from tests.exact.plain import Circumstances, Fixed, first_model, key, rows, sgd, weights
-from tests.harness import assert_near, assert_same, begin, leaves, linear, normed, quadratics, small_digits, train
+from tests.exact.plain import Circumstances, first_model, key, rows, sgd, weights
+from tests.harness import Fixed, assert_near, assert_same, begin, leaves, linear, normed, quadratics, small_digits, train
 
 A, B = np.array([1.0, 2.0, 4.0, 0.5]), np.array([0.0, 1.0, -1.0, 3.0])
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.local import Local
-from tests.exact.plain import Circumstances, Fixed, first_model, key, rows, sgd, weights
-from tests.harness import assert_near, assert_same, begin, federation, leaves, small_digits, train
+from tests.exact.plain import Circumstances, first_model, key, rows, sgd, weights
+from tests.harness import Fixed, assert_near, assert_same, begin, federation, leaves, small_digits, train
 
 METHOD = Local(lr=0.2, epochs=2, batch=4)
 

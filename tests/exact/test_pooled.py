@@ -8,8 +8,8 @@ from atoll.methods.fedavg import FedAvg
 from atoll.methods.pooled import Pooled
 from atoll.parts.conditions import Conditions
 from atoll.study.training import check_method
-from tests.exact.plain import Fixed, first_model, key, rows, sgd, weights
-from tests.harness import assert_near, assert_same, begin, federation, small_digits, train
+from tests.exact.plain import first_model, key, rows, sgd, weights
+from tests.harness import Fixed, assert_near, assert_same, begin, federation, small_digits, train
 
 
 def test_it_is_sgd_on_the_train_rows_of_all_seen_clients():
