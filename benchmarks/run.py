@@ -84,17 +84,17 @@ def main() -> None:
     print(facts_line(facts))
     command = " ".join(["python3 benchmarks/run.py", *sys.argv[1:]])
     record: dict[str, Any] = {"machine": facts, "command": command, "not_installed": missing, "workloads": {}}
+    args.out.mkdir(parents=True, exist_ok=True)
+    file = args.out / f"{time.strftime('%Y-%m-%d-%H%M')}.json"
     for name in chosen:
         if name == "scale":
             record["scale"] = scale()
             print_scale(record["scale"])
-            continue
-        results = compare(name, [c for c in CONTENDERS if c.family in families and (not c.only or name in c.only)], args.repeats, missing)
-        record["workloads"][name] = results
-        print_workload(WORKLOADS[name], results, facts)
-    args.out.mkdir(parents=True, exist_ok=True)
-    file = args.out / f"{time.strftime('%Y-%m-%d-%H%M')}.json"
-    file.write_text(json.dumps(record, indent=1))
+        else:
+            results = compare(name, [c for c in CONTENDERS if c.family in families and (not c.only or name in c.only)], args.repeats, missing)
+            record["workloads"][name] = results
+            print_workload(WORKLOADS[name], results, facts)
+        file.write_text(json.dumps(record, indent=1))
     print(f"Written to {file}")
 
 
