@@ -39,7 +39,7 @@ class Contender:
 ONE = (("OMP_NUM_THREADS", "1"),)
 CONTENDERS = (
     Contender("Atoll", "atoll", "with_atoll.py"),
-    Contender("Atoll, lanes=2 together=5", "together", "with_atoll.py", ("--lanes", "2", "--together", "5"), only=("net", "softmax")),
+    Contender("Atoll, clients one by one", "alone", "with_atoll.py", ("--together", "1"), only=("net",)),
     Contender("PyTorch loop, 1 thread", "torch", "with_torch.py", ("--threads", "1")),
     Contender("PyTorch loop, 2 threads", "torch", "with_torch.py", ("--threads", "2")),
     Contender("PyTorch loop, 2 processes", "torch", "with_torch.py", ("--workers", "2")),
@@ -53,7 +53,7 @@ CONTENDERS = (
 )
 FAMILIES = {
     "atoll": "Atoll",
-    "together": "Atoll with clients vectorised",
+    "alone": "Atoll with clients one by one",
     "torch": "best PyTorch loop",
     "pfl": "Apple pfl",
     "fedjax": "FedJAX",

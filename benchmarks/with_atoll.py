@@ -25,7 +25,10 @@ def federation(data: Data) -> Federation:
 
 
 class Cpu:
-    """Watches a run: CPU time from the end of the warm-up on."""
+    """Watches a run: CPU time of the rounds after the warm-up, but for the last, which an evaluation follows. It looks twice only: looking takes time."""
+
+    def __init__(self, rounds: int):
+        self.last = rounds - 1
 
     def begin(self, title: str, rounds: int, done: int) -> None: ...
     def end(self, title: str, state: str) -> None: ...
@@ -33,25 +36,25 @@ class Cpu:
     def progress(self, title: str, round: int, note: str) -> None:
         if round == WARM_UP:
             self.before = cpu_seconds()
-        self.after = cpu_seconds()
+        elif round == self.last:
+            self.per_round = (cpu_seconds() - self.before) / (self.last - WARM_UP)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workload", required=True)
-    parser.add_argument("--lanes", type=int, default=8)
-    parser.add_argument("--together", type=int, default=1)
+    parser.add_argument("--together", type=int, default=None)
     args = parser.parse_args()
     workload, report = WORKLOADS[args.workload], Report()
     rounds = WARM_UP + workload.rounds
     how = {"model": workload.atoll, "rounds": rounds, "per_round": PER_ROUND, "baselines": False, "checkpoint_every": rounds}
-    how |= {"lanes": args.lanes, "together": args.together, "settings": {"lr": LR, "batch": BATCH, "epochs": 1}}
+    how |= {"together": args.together, "settings": {"lr": LR, "batch": BATCH, "epochs": 1}}
     with tempfile.TemporaryDirectory() as folder:
-        watch = Cpu()
+        watch = Cpu(rounds)
         fed = federation(data_of(workload))
         result = atoll.run(fed, ["fedavg"], out=f"{folder}/rounds", eval_every=rounds, watcher=watch, **how)
         seconds = result.rounds["seconds"].to_list()
-        report.rounds(seconds[:WARM_UP], seconds[WARM_UP:], watch.after - watch.before)
+        report.rounds(seconds[:WARM_UP], seconds[WARM_UP:], watch.per_round * workload.rounds)
         scores = result.clients.filter(round=rounds, split="test", model="global")
         report.content["accuracy"] = scores["correct"].sum() / scores["rows"].sum()
         how |= {"rounds": workload.evaluations + 1}

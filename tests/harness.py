@@ -86,7 +86,7 @@ class Trained:
 
     def accuracy(self, split: str = "test", model: str = "personal") -> float:
         """Sample-weighted over all clients."""
-        rows = [row for row in self.training.evaluate() if row["split"] == split and row["model"] == model]
+        rows = [row for row in self.training.evaluate().to_dicts() if row["split"] == split and row["model"] == model]
         return sum(row["correct"] for row in rows) / sum(row["rows"] for row in rows)
 
 
@@ -99,7 +99,8 @@ def begin(
     per_round: int | None = None,
     seed: int = 0,
     threads: int | None = 1,
-    together: int = 1,
+    lanes: int | None = None,
+    together: int | None = 1,
     state_folder: Any = None,
     selector: Any = None,
     conditions: Conditions | None = None,
@@ -114,7 +115,7 @@ def begin(
             model = build(name, fed.x.shape[1:], outputs, task, **options)
         built.append(model)
     facts = facts_of(fed, tuple(built), method, has_pool=engine != "wire")
-    made = make_engine(engine, fed, facts, seed, threads=threads, together=together, state_folder=state_folder)
+    made = make_engine(engine, fed, facts, seed, threads=threads, lanes=lanes, together=together, state_folder=state_folder)
     return Training(method, fed, facts, made, seed=seed, selector=selector or Uniform(per_round), conditions=conditions)
 
 

@@ -180,7 +180,7 @@ def test_a_client_that_never_trained_predicts_with_the_common_model():
     """It joins with v = w, so that the mixture is w for any alpha."""
     trained = train(APFL(lr=0.1, batch=4, alpha=0.7), small_digits(3), 2, selector=Fixed(0, 1))
     assert set(trained.states) == {0, 1}
-    at = {(row["model"], row["client"]): row["loss"] for row in trained.training.evaluate() if row["split"] == "test"}
+    at = {(row["model"], row["client"]): row["loss"] for row in trained.training.evaluate().to_dicts() if row["split"] == "test"}
     assert at["personal", 2] == pytest.approx(at["global", 2], rel=1e-5)
     assert at["personal", 0] != pytest.approx(at["global", 0], rel=1e-5)
 

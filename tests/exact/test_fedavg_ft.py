@@ -13,7 +13,7 @@ HOW = {"lr": 0.2, "epochs": 2, "batch": 4}
 
 def losses(trained, model, split="test"):
     """Summed loss of each client."""
-    return np.array([row["loss"] for row in trained.training.evaluate() if row["split"] == split and row["model"] == model])
+    return np.array([row["loss"] for row in trained.training.evaluate().to_dicts() if row["split"] == split and row["model"] == model])
 
 
 @pytest.mark.parametrize("what", ["all", "head"])

@@ -116,8 +116,8 @@ def test_an_unjoined_client_is_the_transfer_baseline():
     fed = small_digits(2, public=20)
     method = FedMD(public_epochs=2, private_epochs=2, digest_epochs=0, revisit_epochs=0)
     joined, unjoined = train(method, fed, 1), train(method, fed, 0)
-    key = [[row["correct"], row["loss"]] for row in joined.training.evaluate()]
-    assert_near(key, [[row["correct"], row["loss"]] for row in unjoined.training.evaluate()])
+    key = [[row["correct"], row["loss"]] for row in joined.training.evaluate().to_dicts()]
+    assert_near(key, [[row["correct"], row["loss"]] for row in unjoined.training.evaluate().to_dicts()])
 
 
 def test_traffic_does_not_know_the_model():

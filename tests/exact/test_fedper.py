@@ -91,7 +91,7 @@ def test_a_client_that_never_joined_predicts_with_the_first_personal_layers():
     trained = train(FedPer(batch=4), fed, 2, models=DEEP)
     first = dense.weights(trained.training.engine.facts.models[0].init(common_key(0)))
     w = dense.weights(trained.server) | {"head": first["head"]}
-    row = next(row for row in trained.training.evaluate() if row["client"] == 2 and row["split"] == "test")
+    row = next(row for row in trained.training.evaluate().to_dicts() if row["client"] == 2 and row["split"] == "test")
     x, y = dense.rows(fed, 2, "test")
     assert not row["joined"]
     assert row["loss"] / row["rows"] == pytest.approx(dense.loss(w, x, y), rel=1e-4)
@@ -106,7 +106,7 @@ def test_joined_clients_predict_with_the_newest_base():
     head = dense.weights(training.engine.executor.dump_states([0])[0])
     training.fed._selector = Fixed(1, 2)
     training.step()
-    row = next(row for row in training.evaluate() if row["client"] == 0 and row["split"] == "test")
+    row = next(row for row in training.evaluate().to_dicts() if row["client"] == 0 and row["split"] == "test")
     x, y = dense.rows(fed, 0, "test")
     assert row["loss"] / row["rows"] == pytest.approx(dense.loss(dense.weights(training.server) | head, x, y), rel=1e-4)
 

@@ -214,7 +214,7 @@ def test_batch_norm_statistics_are_never_sent():
     size = training.engine.facts.models[0].size(training.server)
     assert training.fed.traffic.down[:2].tolist() == [4 * size] * 2
     assert training.fed.traffic.up[:2].tolist() == [4 * (size + 10)] * 2
-    assert np.isfinite([row["loss"] for row in training.evaluate()]).all()
+    assert np.isfinite([row["loss"] for row in training.evaluate().to_dicts()]).all()
 
 
 def test_regression_has_no_labels_to_mask():

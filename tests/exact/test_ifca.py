@@ -159,7 +159,7 @@ def test_the_numbering_of_models_does_not_matter(averaging):
             training.step()
     assert_near(other.server.common, plain.server.common, 1e-6)
     assert_near(other.server.theta, jax.tree.map(lambda leaf: leaf[order], plain.server.theta), 1e-6)
-    scores = [[row["loss"] for row in training.evaluate()] for training in (plain, other)]
+    scores = [[row["loss"] for row in training.evaluate().to_dicts()] for training in (plain, other)]
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5)
 
 
@@ -227,7 +227,7 @@ def test_unseen_clients_predict_with_the_model_that_fits_their_train_rows():
     fed = dataclasses.replace(small_digits(4), seen=3)
     trained = train(IFCA(batch=4, epochs=3, k=3), fed, 2, models=("mlp:7,5",))
     models = [dense.weights(jax.tree.map(lambda leaf, j=j: leaf[j], trained.server.theta)) for j in range(3)]
-    for row in trained.training.evaluate():
+    for row in trained.training.evaluate().to_dicts():
         if row["split"] == "test":
             w = min(models, key=lambda w, i=row["client"]: dense.loss(w, *dense.train_rows(fed, i)))
             assert row["loss"] / row["rows"] == pytest.approx(dense.loss(w, *dense.rows(fed, row["client"], "test")), rel=1e-4)

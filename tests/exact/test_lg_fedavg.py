@@ -64,7 +64,7 @@ def test_after_a_round_all_clients_predict_with_the_same_top():
     training.step()
     states = training.engine.executor.dump_states()
     assert all(set(state.tree) == {"dense1", "dense2"} for state in states.values())
-    for row in training.evaluate():
+    for row in training.evaluate().to_dicts():
         if row["split"] == "test":
             w = dense.weights(states[row["client"]]) | dense.weights(training.server.g)
             assert row["loss"] / row["rows"] == pytest.approx(dense.loss(w, *dense.rows(fed, row["client"], "test")), rel=1e-4)
@@ -77,7 +77,7 @@ def test_the_warm_start_is_fedavg():
     model = warm.training.engine.facts.models[0]
     assert_same(model.join(warm.server.l_0, warm.server.g), averaged.server)
     assert not warm.states
-    losses = [[row["loss"] for row in trained.training.evaluate() if row["model"] == "personal"] for trained in (warm, averaged)]
+    losses = [[row["loss"] for row in trained.training.evaluate().to_dicts() if row["model"] == "personal"] for trained in (warm, averaged)]
     assert losses[0] == losses[1]
     size = sum(leaf.nbytes for leaf in leaves(averaged.server))
     assert warm.costs[0].bytes_down == 3 * size
@@ -114,6 +114,6 @@ def test_a_client_that_never_joined_predicts_with_the_first_local_layers():
     fed = dataclasses.replace(small_digits(3), seen=2)
     trained = train(LGFedAvg(batch=4), fed, 2, models=DEEP)
     w = dense.weights(trained.training.engine.facts.models[0].init(common_key(0))) | dense.weights(trained.server.g)
-    row = next(row for row in trained.training.evaluate() if row["client"] == 2 and row["split"] == "test")
+    row = next(row for row in trained.training.evaluate().to_dicts() if row["client"] == 2 and row["split"] == "test")
     assert not row["joined"]
     assert row["loss"] / row["rows"] == pytest.approx(dense.loss(w, *dense.rows(fed, 2, "test")), rel=1e-4)

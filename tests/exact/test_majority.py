@@ -11,7 +11,7 @@ from tests.harness import assert_near, federation, train
 
 def scores(training):
     """(client, split) -> (rows, correct, loss)."""
-    return {(row["client"], row["split"]): (row["rows"], row["correct"], row["loss"]) for row in training.evaluate()}
+    return {(row["client"], row["split"]): (row["rows"], row["correct"], row["loss"]) for row in training.evaluate().to_dicts()}
 
 
 def labelled(train_y, validation_y, test_y):

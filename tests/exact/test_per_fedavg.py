@@ -182,7 +182,7 @@ def test_adapting_by_hand(adapt_steps):
 
 def scores(trained):
     """(model, split) -> [clients, 2] rows answered correctly and summed loss."""
-    table = trained.training.evaluate()
+    table = trained.training.evaluate().to_dicts()
     keys = {(row["model"], row["split"]) for row in table}
     return {key: np.array([[row["correct"], row["loss"]] for row in table if (row["model"], row["split"]) == key]) for key in keys}
 

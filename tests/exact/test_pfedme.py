@@ -27,7 +27,7 @@ def started(method, fed, **how):
 
 
 def scores(trained, model, split="test"):
-    return np.array([[row["correct"], row["loss"]] for row in trained.training.evaluate() if (row["model"], row["split"]) == (model, split)])
+    return np.array([[row["correct"], row["loss"]] for row in trained.training.evaluate().to_dicts() if (row["model"], row["split"]) == (model, split)])
 
 
 @pytest.mark.parametrize("lam", [1.0, 15.0])

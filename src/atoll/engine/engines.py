@@ -28,8 +28,8 @@ def make_engine(
     seed: int,
     *,
     threads: int | None = None,
-    lanes: int = 8,
-    together: int = 1,
+    lanes: int | None = None,
+    together: int | None = None,
     state_folder: Path | None = None,
 ) -> Exchange:
     """An engine for one run. `threads`, `lanes`, `together` and `state_folder` concern the simulator only; see Simulate."""

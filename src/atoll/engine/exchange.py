@@ -20,6 +20,9 @@ from atoll.core.program import Evaluation, Score, Task, is_stateful
 from atoll.engine.device import nbytes
 
 
+SCORED_AT_ONCE = 4096  # clients: their private states are laid side by side, and all of a large federation's would not fit
+
+
 @dataclass(frozen=True)
 class Job:
     """One program to run on clients of one architecture with messages of one shape."""
@@ -93,8 +96,10 @@ class Exchange:
             if stateful:
                 joined[group] = yes
             task = Evaluation(method, self.facts.models[architecture], self.executor.chunk, stateful)
-            job = Job(task, "evaluate", stack, architecture, ids[group], shared, yes, round, np.ones(len(group), np.float32))
-            parts.append((group, self.executor.execute(job)))
+            for first in range(0, len(group), SCORED_AT_ONCE):
+                some = slice(first, first + SCORED_AT_ONCE)
+                job = Job(task, "evaluate", stack, architecture, ids[group[some]], shared, yes[some], round, np.ones(len(group[some]), np.float32))
+                parts.append((group[some], self.executor.execute(job)))
         return jax.tree.map(np.asarray, fold_parts(stack, parts, len(ids))), joined
 
     def _welcome(self, call: Call, traffic: Traffic) -> None:

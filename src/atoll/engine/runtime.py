@@ -13,11 +13,12 @@ import os
 import jax
 
 from atoll.core.cache import cache_folder
+from atoll.core.cores import cores
 
 
 def prepare() -> None:
     """Sets what can only be set before JAX's CPU client exists. Settings that the user made himself in the environment are left alone."""
-    os.environ.setdefault("PJRT_NPROC", str(max(2, default_threads())))
+    os.environ.setdefault("PJRT_NPROC", str(max(2, cores())))
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_multi_thread_eigen" not in flags:  # lanes fill the cores: threads that share a small matrix product mostly wait for each other
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
@@ -29,8 +30,3 @@ def prepare() -> None:
     for name, value in settings.items():
         if name.upper() not in os.environ:  # JAX read the environment when it was imported
             jax.config.update(name, value)
-
-
-def default_threads() -> int:
-    """Worker threads where nothing is said: the cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,12 +1,13 @@
 """The simulator: client programs compiled over lanes of clients, lanes on worker threads.
 
-A cohort is cut into a fixed number of lanes, whatever the number of threads, and lanes are folded in their order: results are bitwise the same
-for any number of threads.
+A cohort is dealt out to lanes, the longest clients first and each to the lane with the least work so far, and lanes are folded in their order. Neither
+depends on the number of threads, so results are bitwise the same for any.
 """
 
 from __future__ import annotations
 
 import functools
+import heapq
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,41 +16,53 @@ from typing import Any
 import jax
 import numpy as np
 
+from atoll.core.cores import cores, default_lanes
 from atoll.core.errors import AtollError
 from atoll.core.federation import Facts
 from atoll.core.fold import Fold
 from atoll.core.keys import common_data, common_key, purpose_data, purpose_key
 from atoll.core.method import is_on_host
+from atoll.core.model import Model
 from atoll.core.program import Context, Joined, Task
 from atoll.data.federation import Federation
 from atoll.engine.compiled import Cohort, LaneResult, lane
 from atoll.engine.device import chunk_size, place
 from atoll.engine.exchange import Job, Part
 from atoll.engine.host import HostRows, run_host_job
-from atoll.engine.runtime import default_threads
 from atoll.engine.store import States
+
+TINY, VECTORISED = 2_000, 5  # models of so few parameters are computed for up to so many clients at a time (measured; larger ones get slower so)
 
 
 class Simulate:
     """Runs jobs compiled.
 
-    threads: worker threads (default: all cores). lanes: parts of a cohort that can run at once; they decide the last bits of sums, so their
-    number does not follow the machine. together: clients vectorised in one step (1: one after another, which is faster on a CPU).
-    state_folder: keep private states in memory-mapped files there instead of in memory.
+    threads: worker threads (default: all cores). lanes: parts of a cohort that can run at once (default: one per core, two at least); they decide the
+    last bits of sums, so a run records their number. together: clients vectorised in one step; by default up to five for tiny models and one, which is
+    faster on a CPU, for all others. state_folder: keep private states in memory-mapped files there instead of in memory.
     """
 
     name = "simulate"
 
     def __init__(
-        self, fed: Federation, facts: Facts, seed: int, *, threads: int | None = None, lanes: int = 8, together: int = 1, state_folder: Path | None = None
+        self,
+        fed: Federation,
+        facts: Facts,
+        seed: int,
+        *,
+        threads: int | None = None,
+        lanes: int | None = None,
+        together: int | None = None,
+        state_folder: Path | None = None,
     ):
-        if (threads is not None and threads < 1) or lanes < 1 or together < 1:
+        if any(n is not None and n < 1 for n in (threads, lanes, together)):
             raise AtollError(f"The simulator needs at least one thread, lane and client at a time (threads={threads}, lanes={lanes}, together={together}).")
-        self.seed, self.lanes, self.together = seed, lanes, together
+        self.seed, self.lanes, self.together, self.threads = seed, lanes or default_lanes(), together, threads or cores()
         self.data = place(fed)
         self.chunk = chunk_size(fed)
         self._rows = HostRows(fed)
-        self._pool = ThreadPoolExecutor(threads or default_threads())
+        self._lengths = np.append(fed.count["train"], fed.count["train"][: fed.seen].sum())  # the last client is the pool of all rows
+        self._pool = ThreadPoolExecutor(max(1, self.threads - 1))  # the calling thread works too
         self._compiled: dict[Any, Callable[..., LaneResult]] = {}
         self._merges: dict[Fold, Callable[..., Any]] = {}
         self._warm: set[Any] = set()
@@ -69,20 +82,23 @@ class Simulate:
         if job.kind == "ask" and is_on_host(job.task.program):
             return run_host_job(job, self._rows, self.states, self.seed)
         lanes = self._lanes(job)
-        m = len(job.ids)
-        flops = np.concatenate([np.asarray(result.flops, np.float64)[: len(at)] for at, result in lanes])
-        steps = np.concatenate([np.asarray(result.steps)[: len(at)] for at, result in lanes])
         for at, result in lanes:
             if job.kind == "join":
                 self.states.scatter(job.architecture, job.ids[at], _cut(result.singles, len(at)))
             elif job.kind == "ask" and job.task.stateful:
                 self.states.scatter(job.architecture, job.ids[at], _cut(result.states, len(at)))
+        back = np.argsort(np.concatenate([at for at, _ in lanes]))
+
+        def in_order(*leaves: Any) -> np.ndarray:
+            return np.concatenate([np.asarray(leaf)[: len(at)] for (at, _), leaf in zip(lanes, leaves, strict=True)])[back]
+
         total, singles = None, None
         if job.fold.streamed:
             total = self._merge(job.fold, [result.total for _, result in lanes])
         elif job.kind != "join":
-            singles = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:m], *[_cut(result.singles, len(at)) for at, result in lanes])
-        return Part(total, singles, flops, steps, int(lanes[0][1].up))
+            singles = jax.tree.map(in_order, *[result.singles for _, result in lanes])
+        flops, steps = (in_order(*(getattr(result, name) for _, result in lanes)) for name in ("flops", "steps"))
+        return Part(total, singles, flops.astype(np.float64), steps, int(lanes[0][1].up))
 
     def joined(self, architecture: int, ids: np.ndarray) -> np.ndarray:
         return self.states.joined(architecture, ids)
@@ -99,24 +115,43 @@ class Simulate:
     def _lanes(self, job: Job) -> list[tuple[np.ndarray, LaneResult]]:
         """(positions in the job, result) of every lane, in order."""
         m = len(job.ids)
-        size = 1 << (-(-m // self.lanes) - 1).bit_length()  # room in a lane; a power of two, so that cohorts of all sizes share few compiled programs
-        starts = np.linspace(0, m, min(m, self.lanes) + 1).round().astype(int)  # of lanes as equal as can be, so that threads end together
-        filled = np.minimum(np.arange(size * self.lanes), m - 1)
-        run = self._compile(job, size)
+        lanes = deal(self._lengths[job.ids] * job.budgets, self.lanes)
+        longest = max(map(len, lanes))
+        size = 1 << (longest - 1).bit_length()  # room in a lane; a power of two, so that cohorts of all sizes share few compiled programs
+        order, first = np.concatenate(lanes), np.cumsum([0, *map(len, lanes)])
+        filled = np.append(order, np.full(size, order[-1]))  # so that every lane can be cut out at full size
+        together = self.together or _together(job.task.model, longest)
+        run = self._compile(job, size, together)
         mine = job.mine if job.kind != "evaluate" else Joined(job.mine, _repeat(purpose_key(self.seed, "join", 0), m))
-        mine, shared = jax.tree.map(_placed, (jax.tree.map(lambda leaf: leaf[filled], mine), job.shared))
+        room = np.append(order, np.full(size * self.lanes - m, order[-1]))
+        mine, shared = jax.tree.map(_placed, (jax.tree.map(lambda leaf: leaf[room], mine), job.shared))
         keys = purpose_data(self.seed, job.task.name), common_data(self.seed)
-        cohort = Cohort(job.ids[filled].astype(np.int32), job.budgets[filled], mine, shared, np.int32(job.round), *keys)
+        cohort = Cohort(job.ids[room].astype(np.int32), job.budgets[room], mine, shared, np.int32(job.round), *keys)
 
-        def one(first: int, last: int) -> tuple[np.ndarray, LaneResult]:
-            states = self._held(job, filled[first : first + size])
-            return np.arange(first, last), jax.block_until_ready(run(self.data, cohort, states, np.int32(first), np.int32(last - first)))
+        def one(n: int) -> LaneResult:
+            states = self._held(job, filled[first[n] : first[n] + size])
+            return jax.block_until_ready(run(self.data, cohort, states, np.int32(first[n]), np.int32(len(lanes[n]))))
 
-        warm = (job.task, job.fold, size, jax.tree.structure(job.mine))
-        if warm in self._warm:
-            return list(self._pool.map(one, starts[:-1], starts[1:]))
+        warm = (job.task, job.fold, size, together, jax.tree.structure(job.mine))
+        results = {} if warm in self._warm else {0: one(0)}  # the first lane alone: it compiles, and once is enough
         self._warm.add(warm)
-        return [one(starts[0], starts[1]), *self._pool.map(one, starts[1:-1], starts[2:])]  # the first lane alone: it compiles, and once is enough
+        self._share(one, range(len(results), len(lanes)), results)
+        return [(lane, results[n]) for n, lane in enumerate(lanes)]
+
+    def _share(self, one: Callable[[int], LaneResult], numbers: range, results: dict[int, LaneResult]) -> None:
+        """results[n] = one(n) for all numbers: every thread, this one included, takes the next that nobody has taken."""
+        left = iter(numbers)  # next() of a range's iterator is one step of the interpreter, so no two threads get the same
+
+        def work() -> None:
+            for n in left:
+                results[n] = one(n)
+
+        helpers = [self._pool.submit(work) for _ in range(min(self.threads, len(numbers)) - 1)]
+        try:
+            work()
+        finally:
+            for helper in helpers:
+                helper.result()
 
     def _held(self, job: Job, at: np.ndarray) -> Any:
         if job.kind == "join" or not job.task.stateful:
@@ -131,10 +166,10 @@ class Simulate:
         at = Context(np.int32(0), np.int32(0), np.int32(0), purpose_key(self.seed, "join", 0), np.float32(1), common_key(self.seed))
         return jax.eval_shape(lambda shared: task(self.data, at, shared, None, ()).reply, job.shared)
 
-    def _compile(self, job: Job, size: int) -> Callable[..., LaneResult]:
-        name = (job.task, job.fold, size)
+    def _compile(self, job: Job, size: int, together: int) -> Callable[..., LaneResult]:
+        name = (job.task, job.fold, size, together)
         if name not in self._compiled:
-            self._compiled[name] = jax.jit(lane(job.task, job.fold, size, self.together))
+            self._compiled[name] = jax.jit(lane(job.task, job.fold, size, together))
         return self._compiled[name]
 
     def _merge(self, fold: Fold, totals: list[Any]) -> Any:
@@ -143,6 +178,28 @@ class Simulate:
         if fold not in self._merges:
             self._merges[fold] = jax.jit(lambda totals: functools.reduce(fold.merge, totals))
         return self._merges[fold](totals)
+
+
+def deal(work: np.ndarray, lanes: int) -> list[np.ndarray]:
+    """Positions of clients, dealt out to at most `lanes` lanes: the longest first, each to the lane with the least work so far."""
+    dealt: list[list[int]] = [[] for _ in range(min(lanes, len(work)))]
+    loads = [(0.0, lane) for lane in range(len(dealt))]  # a heap
+    for at in np.argsort(-work, kind="stable").tolist():
+        load, lane = loads[0]
+        heapq.heapreplace(loads, (load + float(work[at]) + 1, lane))
+        dealt[lane].append(at)
+    return [np.array(lane) for lane in dealt]
+
+
+def _together(model: Model, clients: int) -> int:
+    """Clients to vectorise in a lane of `clients`: groups as equal as can be."""
+    return -(-clients // -(-clients // VECTORISED)) if _size(model) <= TINY else 1
+
+
+@functools.lru_cache(maxsize=64)
+def _size(model: Model) -> int:
+    """Number of the model's parameters."""
+    return model.size(jax.eval_shape(model.init, jax.random.key(0)))
 
 
 def _placed(leaf: Any) -> jax.Array:

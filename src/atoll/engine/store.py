@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,22 @@ import numpy as np
 
 from atoll.core.federation import Facts
 
+PAGE = 1 << 26  # bytes of private states in a page, about
+
 
 class Store:
     """The private states of one method's clients that share one architecture.
 
-    Space is made at first contact and grows by doubling, so a million clients do not need a million models. With `folder` the rows lie in
-    memory-mapped files there.
+    Rows lie in pages that are made when they are needed and never moved, so a million clients do not need a million models and a newcomer costs the same
+    however many there are. With `folder` the pages are memory-mapped files there.
     """
 
     def __init__(self, folder: Path | None = None):
         self._folder = folder
         self._slot: dict[int, int] = {}
-        self._leaves: list[np.ndarray] = []
+        self._forms: list[np.ndarray] = []  # one empty row of each leaf
+        self._pages: list[list[np.ndarray]] = []  # [page][leaf], arrays [rows of a page, ...]
+        self._rows = 0  # of a page
         self._tree: Any = None
 
     def __contains__(self, client: int) -> bool:
@@ -35,12 +39,15 @@ class Store:
     @property
     def nbytes(self) -> int:
         """Bytes of the states held (not of the room made for more)."""
-        return len(self._slot) * sum(int(np.prod(leaf.shape[1:])) * leaf.itemsize for leaf in self._leaves)
+        return len(self._slot) * sum(form.nbytes for form in self._forms)
 
     def gather(self, ids: np.ndarray) -> Any:
         """The states of `ids`, stacked; raises KeyError for a client that never joined."""
-        at = np.array([self._slot[int(i)] for i in ids])
-        return jax.tree.unflatten(self._tree, [leaf[at] for leaf in self._leaves])
+        out = [np.empty((len(ids), *form.shape), form.dtype) for form in self._forms]
+        for page, at, where in self._places(ids):
+            for leaf, whole in zip(self._pages[page], out, strict=True):
+                whole[at] = leaf[where]
+        return jax.tree.unflatten(self._tree, out)
 
     def scatter(self, ids: np.ndarray, states: Any) -> None:
         """Stores the stacked `states` of `ids`; new clients get room."""
@@ -48,33 +55,29 @@ class Store:
         leaves = [np.asarray(leaf) for leaf in leaves]
         if self._tree is None:
             self._tree = tree
-            self._leaves = [self._room(n, 0, leaf) for n, leaf in enumerate(leaves)]
+            self._forms = [np.zeros(leaf.shape[1:], leaf.dtype) for leaf in leaves]
+            self._rows = max(1, PAGE // max(1, sum(form.nbytes for form in self._forms)))
         for i in ids:
             self._slot.setdefault(int(i), len(self._slot))
-        self._grow()
-        at = np.array([self._slot[int(i)] for i in ids])
-        for mine, leaf in zip(self._leaves, leaves, strict=True):
-            mine[at] = leaf
+        while len(self._pages) * self._rows < len(self._slot):
+            self._pages.append([self._room(n, form) for n, form in enumerate(self._forms)])
+        for page, at, where in self._places(ids):
+            for mine, leaf in zip(self._pages[page], leaves, strict=True):
+                mine[where] = leaf[at]
 
-    def _grow(self) -> None:
-        need = len(self._slot)
-        for n, leaf in enumerate(self._leaves):
-            if need > leaf.shape[0]:
-                larger = self._room(n, max(need, 2 * leaf.shape[0], 8), leaf)
-                larger[: leaf.shape[0]] = leaf
-                self._leaves[n] = larger
+    def _places(self, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """(page, positions in `ids`, rows of the page) for every page that holds some of them."""
+        pages, rows = np.divmod(np.array([self._slot[int(i)] for i in ids], int), max(1, self._rows))
+        for page in np.unique(pages):
+            at = np.flatnonzero(pages == page)
+            yield int(page), at, rows[at]
 
-    def _room(self, n: int, rows: int, like: np.ndarray) -> np.ndarray:
-        shape = (rows, *like.shape[1:])
-        if self._folder is None or rows == 0 or np.prod(shape) == 0:
-            return np.zeros(shape, like.dtype)
+    def _room(self, n: int, form: np.ndarray) -> np.ndarray:
+        shape = (self._rows, *form.shape)
+        if self._folder is None or form.size == 0:
+            return np.zeros(shape, form.dtype)  # the system gives memory to what is written
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"leaf{n}-{rows}.npy"
-        made = np.lib.format.open_memmap(path, mode="w+", dtype=like.dtype, shape=shape)
-        for old in self._folder.glob(f"leaf{n}-*.npy"):
-            if old != path:
-                old.unlink()  # the mapping that is being copied stays readable until it is dropped
-        return made
+        return np.lib.format.open_memmap(self._folder / f"leaf{n}-page{len(self._pages)}.npy", mode="w+", dtype=form.dtype, shape=shape)
 
 
 class States:

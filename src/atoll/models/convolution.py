@@ -114,7 +114,19 @@ def _input_gradient(ct: Array, x: Any, kernel: Array, *, pads: Padding) -> Array
 
 def _kernel_gradient(ct: Array, x: Array, kernel: Any, *, pads: Padding) -> Array:
     """[batch, rows, columns, out] -> [kh, kw, in, out]: a batch of `in` pictures with `batch` channels, convolved with the gradient `ct`."""
+    if x.shape[3] == 1:
+        padded = _pad(x, pads)[..., 0]
+        kh, kw = (n - m + 1 for n, m in zip(padded.shape[1:], ct.shape[1:3], strict=True))
+        if kh * kw <= LARGEST_UNROLLED:
+            return _gray_kernel_gradient(ct, padded, kh, kw)
     return _fast(x.transpose(3, 1, 2, 0), ct.transpose(1, 2, 0, 3), pads).transpose(1, 2, 0, 3)
+
+
+def _gray_kernel_gradient(ct: Array, x: Array, kh: int, kw: int) -> Array:
+    """The same for one channel: every kernel position's view of the images, a row of a matrix each, times `ct`, which stays in its order."""
+    _, rows, columns, o = ct.shape
+    views = jnp.stack([x[:, i : i + rows, j : j + columns] for i in range(kh) for j in range(kw)])
+    return (views.reshape(kh * kw, -1) @ ct.reshape(-1, o)).reshape(kh, kw, 1, o)
 
 
 def _batched(arguments: tuple[Array, Array], axes: tuple[int | None, int | None], *, pads: Padding) -> tuple[Array, int]:

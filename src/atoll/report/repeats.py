@@ -87,5 +87,6 @@ def _parsed(spec: str) -> dict[str, Any]:
 
 
 def _without_seeds(spec: dict[str, Any]) -> dict[str, Any]:
+    """A specification without its seeds, and without what follows from the machine."""
     data = {key: value for key, value in spec.get("data", {}).items() if key != "seed"}
-    return {**{key: value for key, value in spec.items() if key != "seed"}, "data": data}
+    return {**{key: value for key, value in spec.items() if key not in ("seed", "threads", "lanes", "together")}, "data": data}

@@ -7,6 +7,7 @@ number of clients. Eight files of one level are merged into one of the next, so 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections import Counter
@@ -18,9 +19,9 @@ import polars as pl
 
 from atoll.core.errors import AtollError
 from atoll.engine.codec import decode, encode
-from atoll.study.training import RoundCost, Training
+from atoll.study.training import ROW_TYPES, RoundCost, Training
 
-FORMAT = 2
+FORMAT = 3
 MERGED = 8  # files of one level that are merged into one of the next
 
 
@@ -29,7 +30,16 @@ class Checkpoint:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._manifest: dict[str, Any] = {"format": FORMAT, "round": -1, "state": "waiting", "why": None, "server": None, "private": [], "rows": []}
+        self._manifest: dict[str, Any] = {
+            "format": FORMAT,
+            "round": -1,
+            "state": "waiting",
+            "why": None,
+            "server": None,
+            "private": [],
+            "costs": [],
+            "rows": [],
+        }
         self._holder: dict[int, str] = {}  # client -> the file with the newest version of its state
         path = folder / "manifest.json"
         if path.exists():
@@ -51,16 +61,19 @@ class Checkpoint:
     def why(self) -> str | None:
         return self._manifest["why"]
 
-    def save(self, training: Training, changed: set[int], costs: list[RoundCost], rows: list[dict[str, Any]], state: str, why: str | None = None) -> None:
+    def save(self, training: Training, changed: set[int], costs: list[RoundCost], rows: list[pl.DataFrame], state: str, why: str | None = None) -> None:
         """Saves the state after `training.round`. changed: clients whose private state is newer than the last checkpoint; costs, rows: new since then."""
         self.folder.mkdir(parents=True, exist_ok=True)
         at = f"{training.round:06d}"
         new = dict(self._manifest, round=training.round, state=state, why=why)
         new["server"] = self._write(f"server-{at}", encode(training.server))
         new["private"] = self._log(training, sorted(changed), at)
-        if costs or rows:
-            content = json.dumps({"costs": [asdict(cost) for cost in costs], "rows": rows}).encode()
-            new["rows"] = [*self._manifest["rows"], self._write(f"rows-{at}", content)]
+        if costs:
+            new["costs"] = [*self._manifest["costs"], self._write(f"costs-{at}", json.dumps([asdict(cost) for cost in costs]).encode())]
+        if rows:
+            content = io.BytesIO()
+            pl.concat(rows).write_parquet(content)
+            new["rows"] = [*self._manifest["rows"], self._write(f"rows-{at}", content.getvalue())]
         replace(self.folder / "manifest.json", json.dumps(new).encode())
         self._manifest = new
         self._clean()
@@ -94,15 +107,10 @@ class Checkpoint:
             add(sorted(i for i, name in self._holder.items() if name in full), level + 1)
         return files
 
-    def records(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """(rows of rounds.parquet, rows of clients.parquet) saved so far."""
-        costs: list[dict[str, Any]] = []
-        rows: list[dict[str, Any]] = []
-        for name in self._manifest["rows"]:
-            part = json.loads((self.folder / name).read_bytes())
-            costs += part["costs"]
-            rows += part["rows"]
-        return costs, rows
+    def records(self) -> tuple[list[dict[str, Any]], list[pl.DataFrame]]:
+        """(rows of rounds.parquet, parts of clients.parquet) saved so far."""
+        costs = [cost for name in self._manifest["costs"] for cost in json.loads((self.folder / name).read_bytes())]
+        return costs, [pl.read_parquet(self.folder / name) for name in self._manifest["rows"]]
 
     def _write(self, name: str, content: bytes) -> str:
         with open(self.folder / name, "wb") as file:
@@ -110,7 +118,8 @@ class Checkpoint:
         return name
 
     def _clean(self) -> None:
-        named = {"manifest.json", self._manifest["server"], *(name for name, _ in self._manifest["private"]), *self._manifest["rows"]}
+        named = {"manifest.json", self._manifest["server"], *(name for name, _ in self._manifest["private"])}
+        named |= {*self._manifest["costs"], *self._manifest["rows"]}
         for entry in os.scandir(self.folder):
             if entry.name not in named:
                 os.unlink(entry.path)
@@ -130,21 +139,17 @@ COST_TYPES = {
     "method": pl.String, "round": pl.Int32, "cohort": pl.Int32, "answered": pl.Int32, "bytes_down": pl.Int64, "bytes_up": pl.Int64, "flops": pl.Float64,
     "steps": pl.Int64, "seconds": pl.Float64, "cpu_seconds": pl.Float64, "eval_seconds": pl.Float64, "private_bytes": pl.Int64, "peak_memory": pl.Int64,
 }  # fmt: skip
-ROW_TYPES = {
-    "method": pl.String, "round": pl.Int32, "client": pl.Int32, "seen": pl.Boolean, "joined": pl.Boolean, "split": pl.String, "model": pl.String,
-    "rows": pl.Int32, "correct": pl.Float64, "loss": pl.Float64,
-}  # fmt: skip
 
 
 def write_tables(folder: Path, checkpoints: list[Checkpoint]) -> None:
     """rounds.parquet and clients.parquet of a run from its methods' checkpoints."""
     costs: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[pl.DataFrame] = [pl.DataFrame(schema=ROW_TYPES)]
     for checkpoint in checkpoints:
         more_costs, more_rows = checkpoint.records()
         costs += more_costs
         rows += more_rows
-    for name, content, types in (("rounds", costs, COST_TYPES), ("clients", rows, ROW_TYPES)):
+    for name, content in (("rounds", pl.DataFrame(costs, schema=COST_TYPES, orient="row")), ("clients", pl.concat(rows))):
         part = folder / f"{name}.parquet.part"
-        pl.DataFrame(content, schema=types, orient="row").write_parquet(part)
+        content.write_parquet(part)
         os.replace(part, folder / f"{name}.parquet")

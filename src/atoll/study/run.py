@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import polars as pl
 
 from atoll import __version__
 from atoll.core.errors import AtollError, unknown
@@ -155,7 +156,7 @@ def _train(plan: Plan, entry: Entry, checkpoint: Checkpoint, folder: Path, watch
 def _rounds(plan: Plan, training: Training, checkpoint: Checkpoint, watcher: Watcher | None, stop: list[bool]) -> None:
     spec, title = plan.spec, training.label
     costs: list[RoundCost] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[pl.DataFrame] = []
     changed: set[int] = set()
     if watcher:
         watcher.begin(title, spec.rounds, max(0, checkpoint.round))
@@ -163,9 +164,7 @@ def _rounds(plan: Plan, training: Training, checkpoint: Checkpoint, watcher: Wat
         checkpoint.restore(training)
     else:
         training.start()
-        rows = training.evaluate()
-        checkpoint.save(training, set(), costs, rows, "running")
-        rows = []
+        checkpoint.save(training, set(), costs, [training.evaluate()], "running")
     while training.round < spec.rounds:
         cost = training.step()
         changed |= training.fed.traffic.answered
@@ -174,7 +173,7 @@ def _rounds(plan: Plan, training: Training, checkpoint: Checkpoint, watcher: Wat
             before = time.perf_counter()
             scored = training.evaluate()
             cost = replace(cost, eval_seconds=time.perf_counter() - before)
-            rows += scored
+            rows.append(scored)
             note, why = _note(scored), _blown_up(training, scored)
         costs.append(cost)
         last = training.round == spec.rounds or why is not None
@@ -194,17 +193,16 @@ def _rounds(plan: Plan, training: Training, checkpoint: Checkpoint, watcher: Wat
         raise Interrupted
 
 
-def _note(scored: list[dict[str, Any]]) -> str:
+def _note(scored: pl.DataFrame) -> str:
     """Validation accuracy (or mean loss) of the personal models of seen clients, for the progress line."""
-    rows = [row for row in scored if row["split"] == "validation" and row["model"] == "personal" and row["seen"]]
-    n = sum(row["rows"] for row in rows)
+    rows = scored.filter(split="validation", model="personal", seen=True)
+    n, correct, loss = (float(rows[name].sum()) for name in ("rows", "correct", "loss"))
     if not n:
         return ""
-    correct = sum(row["correct"] for row in rows)
-    return f"validation {100 * correct / n:.1f} %" if correct == correct else f"validation loss {sum(row['loss'] for row in rows) / n:.4g}"
+    return f"validation {100 * correct / n:.1f} %" if correct == correct else f"validation loss {loss / n:.4g}"
 
 
-def _blown_up(training: Training, scored: list[dict[str, Any]]) -> str | None:
+def _blown_up(training: Training, scored: pl.DataFrame) -> str | None:
     return f"the loss stopped being a finite number by round {training.round}" if training.diverged(scored) else None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from atoll.core.cores import default_lanes
 from atoll.core.errors import AtollError, unknown
 from atoll.methods import TABLE
 
@@ -61,8 +62,8 @@ class Spec(Section):
     stragglers: float = Field(0.0, ge=0, le=1)
     engine: str = "simulate"
     threads: int | None = Field(None, ge=1)
-    lanes: int = Field(8, ge=1)  # parts of a cohort that can run at once
-    together: int = Field(1, ge=1)  # clients vectorised in one step, for accelerators and tiny models
+    lanes: int = Field(default_factory=default_lanes, ge=1)  # parts of a cohort that can run at once
+    together: int | None = Field(None, ge=1)  # clients vectorised in one step; default: more than one for tiny models only
     private_states: str = "memory"  # or "disk": memory-mapped files in the run's folder
 
     @field_validator("private_states")

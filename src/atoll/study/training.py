@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
 import psutil
 
 from atoll.core.errors import AtollError
@@ -19,6 +20,11 @@ from atoll.core.model import Model
 from atoll.core.program import SCORED
 from atoll.data.federation import Federation
 from atoll.engine.exchange import Exchange
+
+ROW_TYPES = {
+    "method": pl.String, "round": pl.Int32, "client": pl.Int32, "seen": pl.Boolean, "joined": pl.Boolean, "split": pl.String, "model": pl.String,
+    "rows": pl.Int32, "correct": pl.Float64, "loss": pl.Float64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,36 +115,29 @@ class Training:
             peak_memory=peak_memory(memory.rss),
         )
 
-    def evaluate(self, ids: np.ndarray | None = None) -> list[dict[str, Any]]:
-        """One row per (client, split, model), as in clients.parquet. All clients by default, the unseen ones included."""
+    def evaluate(self, ids: np.ndarray | None = None) -> pl.DataFrame:
+        """One row per (client, model, split), as in clients.parquet. All clients by default, the unseen ones included."""
         ids = np.arange(len(self.federation.names)) if ids is None else ids
         scores, joined = self.engine.evaluate(self.method, ids, self.shared, self.round)
         personal, common = hasattr(self.method, "personalize"), hasattr(self.method, "global_model")
-        rows = []
-        for j, i in enumerate(ids):
-            for model, present, at in (("personal", True, 0 if personal else 1), ("global", common, 1)):
-                if not present:
-                    continue
-                for s, split in enumerate(SCORED):
-                    rows.append(
-                        {
-                            "method": self.label,
-                            "round": self.round,
-                            "client": int(i),
-                            "seen": bool(i < self.federation.seen),
-                            "joined": bool(joined[j]),
-                            "split": split,
-                            "model": model,
-                            "rows": int(scores.rows[j, at, s]),
-                            "correct": float(scores.correct[j, at, s]),
-                            "loss": float(scores.loss[j, at, s]),
-                        }
-                    )
-        return rows
+        kinds = [("personal", 0 if personal else 1), *([("global", 1)] if common else [])]
+        names, at = [name for name, _ in kinds], [place for _, place in kinds]
+        each = len(kinds) * len(SCORED)  # rows of a client
+        columns = {
+            "method": pl.repeat(self.label, len(ids) * each, eager=True),
+            "round": np.full(len(ids) * each, self.round),
+            "client": np.repeat(ids, each),
+            "seen": np.repeat(ids < self.federation.seen, each),
+            "joined": np.repeat(joined, each),
+            "split": np.tile(SCORED, len(ids) * len(kinds)),
+            "model": np.tile(np.repeat(names, len(SCORED)), len(ids)),
+            **{name: getattr(scores, name)[:, at].reshape(-1) for name in ("rows", "correct", "loss")},
+        }
+        return pl.DataFrame(columns).cast(ROW_TYPES)  # pyright: ignore[reportArgumentType] - a dict of types is what cast takes
 
-    def diverged(self, rows: list[dict[str, Any]]) -> bool:
+    def diverged(self, rows: pl.DataFrame) -> bool:
         """True where any personal loss is not finite: the run blew up, and its accuracy means nothing."""
-        return any(row["model"] == "personal" and not np.isfinite(row["loss"]) for row in rows)
+        return not rows.filter(model="personal")["loss"].is_finite().all()
 
 
 def peak_memory(now: int) -> int:
