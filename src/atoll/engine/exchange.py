@@ -19,7 +19,6 @@ from atoll.core.fold import Fold, stack
 from atoll.core.program import Evaluation, Score, Task, is_stateful
 from atoll.engine.device import nbytes
 
-
 SCORED_AT_ONCE = 4096  # clients: their private states are laid side by side, and all of a large federation's would not fit
 
 
