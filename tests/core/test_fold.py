@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from atoll.core.errors import AtollError
-from atoll.core.fold import ElementMean, GroupMean, Mean, TrimmedMean, median
+from atoll.core.fold import ElementMean, GroupMean, Mean, Sum, TrimmedMean, median
 
 
 class Reply(NamedTuple):
@@ -52,6 +52,12 @@ def test_mean_of_one_reply_is_that_reply_bit_for_bit():
 def test_mean_with_weights_of_zero_is_finite():
     out = fold(Mean(), [Reply(jnp.asarray(w), jnp.float32(0)) for w in W])
     assert np.isfinite(np.asarray(out.w)).all()
+
+
+def test_sum_of_what_is_computed_from_each_reply():
+    out = fold(Sum(lambda reply: (reply.w * reply.w, reply.weight, 1)), [Reply(jnp.asarray(w), jnp.float32(n)) for w, n in zip(W, N, strict=True)])
+    np.testing.assert_allclose(out[0], (W**2).sum(0), rtol=1e-6)
+    assert (float(out[1]), int(out[2])) == (N.sum(), 7)
 
 
 def test_group_mean():

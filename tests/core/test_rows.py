@@ -248,3 +248,68 @@ def test_states_can_live_in_memory_mapped_files(tmp_path):
     assert 8 not in store
     assert list(tmp_path.glob("*.npy"))
     assert store.nbytes == memory.nbytes == 33 * (5 * 4 + 8)
+
+
+@method
+class LookAtMore:
+    """As Look, with three more rows, numbered 50 to 52, of the five that lie there."""
+
+    def init(self, fed):
+        return jnp.zeros(())
+
+    def round(self, s, fed):
+        return fed.ask(fed.everyone(), self.look, s, reduce=stack).reply
+
+    def look(self, k, s):
+        both = k.with_rows(jnp.arange(50.0, 55.0)[:, None], jnp.arange(5, dtype=jnp.int32), 3)
+
+        def count(visits, batch):
+            return visits.at[batch.x[:, 0].astype(int)].add(batch.mask)
+
+        visits, steps = both.fold(count, jnp.zeros(60), batch=4, epochs=2)
+        labels = both.train.sum(lambda rows: (rows.y * (rows.x[:, 0] >= 50) * rows.mask).sum())
+        return Seen(visits, steps, labels, both.n)
+
+    def personalize(self, k, s):
+        return ()
+
+    def predict(self, k, w, x):
+        return jnp.zeros((x.shape[0], 2))
+
+
+@pytest.mark.parametrize("engine", ["simulate", "loop", "wire"])
+def test_more_rows_are_visited_like_own_ones(engine):
+    training = begin(LookAtMore(), numbered(), engine=engine)
+    training.start()
+    training.step()
+    seen = training.server
+    for i, (first, n) in enumerate([(0, 9), (9, 14), (23, 3)]):
+        expected = np.zeros(60)
+        expected[first : first + n] = expected[50:53] = 2
+        np.testing.assert_array_equal(seen.rows[i], expected)
+        assert (int(seen.steps[i]), float(seen.mean[i]), int(seen.partial[i])) == (2 * -(-(n + 3) // 4), 0 + 1 + 2, n + 3)
+
+
+def test_a_program_can_run_at_the_server():
+    """There the public rows are its train rows; nobody is asked, nothing is sent, and clients' draws stay what they were."""
+    fed = small_digits(2, public=9)
+    training = begin(LookAtPublic(), fed)
+    training.start()
+    np.testing.assert_allclose(training.server, (fed.public[0] * fed.scale).mean(), rtol=1e-5)
+    assert not training.fed.traffic.asked
+    assert training.fed.traffic.down.sum() == 0
+
+
+@method
+class LookAtPublic:
+    def init(self, fed):
+        return fed.at_server(self.brightness)
+
+    def round(self, s, fed):
+        return s
+
+    def brightness(self, k, s):
+        return k.mean(lambda rows: (rows.x.mean((1, 2)) * rows.mask).sum() / rows.mask.sum())
+
+    def personalize(self, k, s):
+        return ()

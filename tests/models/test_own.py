@@ -7,8 +7,10 @@ import pytest
 from flax import linen, nnx
 
 from atoll.core.errors import AtollError
+from atoll.methods.fedavg import FedAvg
 from atoll.models import own
 from atoll.models.adapt import from_functions
+from tests.harness import assert_same, federation, train
 
 
 class Zebra(nnx.Module):
@@ -198,6 +200,16 @@ def test_dropout_draws_from_the_key(module):
     np.testing.assert_array_equal(outs[0], outs[1])
     assert (outs[0] != outs[2]).any()
     np.testing.assert_array_equal(model.apply(w, X), model.apply(w, X))
+
+
+def test_a_model_with_dropout_trains():
+    """Every batch brings a key of its own, so two runs are the same and the head moves."""
+    x, y = np.arange(30, dtype=np.float32).reshape(10, 3) / 30, np.arange(10, dtype=np.int32) % 2
+    fed = federation(x, y, [(6, 2, 2)])
+    model = own(NnxDropout, (3,), 2)
+    one, two = (train(FedAvg(batch=2, lr=0.5), fed, 2, models=(model,)).server for _ in range(2))
+    assert_same(one, two)
+    assert not np.allclose(one.tree["head"]["kernel"], model.init(jax.random.key(0)).tree["head"]["kernel"])
 
 
 class Silent(linen.Module):

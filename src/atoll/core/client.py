@@ -68,6 +68,13 @@ class Client:
             raise AtollError("This method needs public data, and the federation has none. Give some rows away with public=0.1 (command line: --public 0.1).")
         return self.public_rows
 
+    def with_rows(self, x: Array, y: Array, n: Array | int) -> Client:
+        """This client with `n` more train rows: the first of x [room, ...] and y [room, ...], as the model sees them. It has no private state."""
+        return Client(
+            id=self.id, round=self.round, key=self.key, common_key=self.common_key, model=self.model, work=self._work,
+            train=self.train.with_more(x, y, n), public=self.public_rows,
+        )  # fmt: skip
+
     def key_for(self, purpose: int) -> Array:
         """A second, third, ... key where one program draws for several purposes."""
         return jax.random.fold_in(self.key, (1 << 29) + purpose)

@@ -7,14 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from atoll.core.errors import AtollError
 from atoll.core.fold import Fold, stack
-from atoll.core.keys import purpose_key
+from atoll.core.keys import common_key, purpose_key
 from atoll.core.method import is_stateless, label
 from atoll.core.model import Model
+from atoll.core.program import Context, Data, Task
+from atoll.core.rows import Flat
+
+SERVER_CHUNK = 64  # rows per pass at the server where the order does not matter
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ class Fed:
         self.traffic = Traffic.none(facts.clients + 1)
         self._engine, self._facts, self._selector, self._conditions = engine, facts, selector, conditions
         self._welcome: Any = None
+        self._at_server: dict[Any, Callable[..., Any]] = {}
         self._in_init = True
 
     @property
@@ -168,6 +174,18 @@ class Fed:
         reply = self._engine.run(call, self.traffic)
         self.traffic.answered.update(ids.tolist())
         return Answer(ids, reply)
+
+    def at_server(self, program: Callable[..., Any], shared: Any = None) -> Any:
+        """Runs a client program at the server, which stands for a client whose train rows are the public rows. Nothing is sent and nothing is booked."""
+        x, y = self.public
+        start, count = ({"train": jnp.asarray([n], jnp.int32)} for n in (0, len(y)))
+        rows = Data(Flat(x.reshape(len(x), -1), y, jnp.float32(0), jnp.float32(1)), start, count, None)
+        task = Task(self.method, program, program.__name__, self.model, SERVER_CHUNK, stateful=False)
+        if task not in self._at_server:
+            self._at_server[task] = jax.jit(lambda rows, at, shared: task(rows, at, shared, None, ()).reply)
+        nobody = np.int32(self._facts.clients)  # its randomness is no client's
+        key = purpose_key(self.seed, f"server {program.__name__}", self.round)
+        return self._at_server[task](rows, Context(nobody, np.int32(0), np.int32(self.round), key, np.float32(1), common_key(self.seed)), shared)
 
     def begin_round(self, round: int, welcome: Any) -> None:
         """Called by the run before `method.round`: sets the round and what newcomers join from, and starts a new account of traffic."""

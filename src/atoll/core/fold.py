@@ -152,6 +152,27 @@ class ElementMean:
 
 
 @dataclass(frozen=True)
+class Sum:
+    """Sum over the replies of `of(reply)`, any tree: for what the server computes from every reply by itself, such as the square of an update."""
+
+    of: Callable[[Any], Any]
+    streamed: ClassVar[bool] = True
+    linear: ClassVar[bool] = False
+
+    def start(self, reply: Any) -> Any:
+        return _zeros(jax.eval_shape(self.of, reply))
+
+    def add(self, total: Any, reply: Any) -> Any:
+        return self.merge(total, self.of(reply))
+
+    def merge(self, left: Any, right: Any) -> Any:
+        return jax.tree.map(jnp.add, left, right)
+
+    def finish(self, total: Any) -> Any:
+        return total
+
+
+@dataclass(frozen=True)
 class Median:
     """Coordinate-wise median of the replies; `weight` is ignored and returned as the number of replies."""
 

@@ -32,7 +32,7 @@ def masked_mean(values: Array, mask: Array) -> Array:
 
 def data_loss(k: Client, w: Vector, rows: Batch) -> tuple[Array, Vector]:
     """The task's loss of model `w` on a batch, in training mode."""
-    out, w = k.model.train(w, rows.x, rows.mask)
+    out, w = k.model.train(w, rows.x, rows.mask, rows.key)
     return masked_mean(row_losses(k.model.task, out, rows.y), rows.mask), w
 
 

@@ -99,10 +99,34 @@ class Rows:
         """The rows of these numbers (int32 [batch], 0 <= index < n)."""
         return self._take(index, jnp.ones(index.shape, bool), self.key)
 
+    def with_more(self, x: Array, y: Array, n: Array | int) -> Rows:
+        """These rows and `n` more, the first of x [room, ...] and y [room, ...], which are as a model sees them (normalised)."""
+        return _Extended(self, x, y, n)
+
     def _take(self, order: Array, real: Array, key: Array) -> Batch:
         at = self._start + jnp.where(real, order, 0)
         x, y = self._flat.rows(at, self._shape)
         return Batch(x, y, real.astype(jnp.float32), key)
+
+
+class _Extended(Rows):
+    """Rows of an owner, and behind them rows that were given to it or made by it."""
+
+    def __init__(self, own: Rows, x: Array, y: Array, n: Array | int):
+        more = jnp.asarray(n, jnp.int32)
+        super().__init__(own._flat, own._shape, own._start, own.n + more, own.key, own._budget, own._work, own._chunk)
+        self._own, self._x, self._y = own, x, y
+
+    def _take(self, order: Array, real: Array, key: Array) -> Batch:
+        mine = order < self._own.n
+        own = self._own._take(jnp.where(mine, order, 0), real, key)
+        at = jnp.where(mine, 0, order - self._own.n)
+        x, y = self._x.at[at].get(mode="clip"), self._y.at[at].get(mode="clip")
+
+        def pick(a: Array, b: Array) -> Array:
+            return jnp.where(mine.reshape(-1, *(1,) * (a.ndim - 1)), a, b.astype(a.dtype))
+
+        return Batch(pick(own.x, x), pick(own.y, y), own.mask, key)
 
 
 def _batch_key(key: Array, t: Array | int) -> Array:

@@ -102,7 +102,7 @@ class FedMD:
             rows, at = self._aligned(i, A, t % self._passes(len(A)))
 
             def distance(i: Client, w: Vector, rows: Batch) -> tuple[Array, Vector]:
-                f, w = i.model.train(w, rows.x, rows.mask)
+                f, w = i.model.train(w, rows.x, rows.mask, rows.key)
                 return masked_mean(_distance(f, consensus.at[at].get(mode="clip")), rows.mask), w
 
             return _descend(i, adam, carry, rows, distance)

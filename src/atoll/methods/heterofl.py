@@ -79,7 +79,7 @@ class HeteroFL:
         buffers = blank_buffers(m.model)
 
         def loss(W: Vector, rows: Batch) -> Array:
-            out, _ = m.model.train(Vector({**W.tree, **buffers}), rows.x, rows.mask)  # with scaler; static BN: statistics of the batch
+            out, _ = m.model.train(Vector({**W.tree, **buffers}), rows.x, rows.mask, rows.key)  # with scaler; static BN: statistics of the batch
             out = jnp.where(labels > 0, out, 0)  # masked cross-entropy
             return masked_mean(row_losses(m.model.task, out, rows.y), rows.mask)
 
