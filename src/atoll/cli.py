@@ -32,6 +32,7 @@ Clients = Annotated[int | None, typer.Option("--clients", help="Number of client
 Unseen = Annotated[float | None, typer.Option("--unseen", help="Share of clients held out of training.")]
 Public = Annotated[float | None, typer.Option("--public", help="Share (below 1) or number of rows given away as public data.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Use at most so many rows.")]
+Resample = Annotated[Text, typer.Option("--resample", help="smote, adasyn or tomek: every client evens out the labels of its own train rows.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of split, models, client schedule and batches.")]
 
 
@@ -50,6 +51,7 @@ def run(
     unseen: Unseen = None,
     public: Public = None,
     limit: Limit = None,
+    resample: Resample = None,
     seed: Seed = None,
     model: Annotated[list[str] | None, typer.Option("--model", help="softmax, mlp:200, cnn, ...; several: clients take them in turn.")] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", help="Rounds of training.")] = None,
@@ -68,7 +70,7 @@ def run(
     """
     from atoll.study.spec import read_spec
 
-    given = _data_changes(data, path, client, label, task, skew, clients, unseen, public, limit)
+    given = _data_changes(data, path, client, label, task, skew, clients, unseen, public, limit, resample)
     changes = _present(
         seed=seed,
         rounds=rounds,
@@ -158,6 +160,7 @@ def data_show(
     unseen: Unseen = None,
     public: Public = None,
     limit: Limit = None,
+    resample: Resample = None,
     seed: Seed = None,
 ) -> None:
     """Print the data sheet: clients, sizes, labels per client, majority accuracy, hash of the split."""
@@ -167,9 +170,10 @@ def data_show(
     from atoll.data.sheet import print_sheet
     from atoll.study.spec import read_spec
 
-    spec = read_spec(None, {"data": _data_changes(source, path, client, label, task, skew, clients, unseen, public, limit), **_present(seed=seed)})
+    spec = read_spec(None, {"data": _data_changes(source, path, client, label, task, skew, clients, unseen, public, limit, resample), **_present(seed=seed)})
     d = spec.data
-    fed = load(d.source, skew=d.skew, clients=d.clients, seed=spec.seed, unseen=d.unseen, split=d.split, public=d.public, limit=d.limit, **d.options)
+    how = {"clients": d.clients, "unseen": d.unseen, "split": d.split, "public": d.public, "limit": d.limit, "resample": d.resample}
+    fed = load(d.source, skew=d.skew, seed=spec.seed, **how, **d.options)
     print_sheet(fed, Console())
 
 
@@ -207,12 +211,13 @@ def _data_changes(
     unseen: float | None,
     public: float | None,
     limit: int | None,
+    resample: Text,
 ) -> dict[str, Any]:
     options = _present(path=path, client=client, label=label, task=task)
     source = data
     if data is not None and data.rpartition(".")[2] in ("csv", "parquet"):
         source, options["path"] = data.rpartition(".")[2], data
-    changes = _present(source=source, skew=skew, clients=clients, unseen=unseen, public=public, limit=limit)
+    changes = _present(source=source, skew=skew, clients=clients, unseen=unseen, public=public, limit=limit, resample=resample)
     if options:
         changes["options"] = options
     return changes

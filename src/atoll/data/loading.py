@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from atoll.core.errors import AtollError
+from atoll.core.errors import AtollError, unknown
 from atoll.data.building import SPLIT, assemble, check_split
 from atoll.data.federation import Federation
 from atoll.data.randomness import generator
+from atoll.data.resampling import KINDS
+from atoll.data.resampling import resample as resampled
 from atoll.data.skew import Dirichlet, Iid, Natural, Partition, Skew, Transform, parse_all
 from atoll.data.sources import SOURCES, read
 from atoll.data.table import FREE, TEST, Table
@@ -30,6 +32,7 @@ def load(
     split: Sequence[float] = SPLIT,
     public: float = 0,
     limit: int | None = None,
+    resample: str | None = None,
     **options: Any,
 ) -> Federation:
     """A federation from a source of data.
@@ -38,14 +41,17 @@ def load(
     "quantity:power=1.5", "natural") and how groups of clients differ ("rotate:4", "swap:4"); several compose. Without a way to deal them out, rows
     belong to the clients they came with; where there are none, it is dirichlet:0.1 (iid for regression). clients: how many; of natural
     clients, so many at random. unseen: share of clients held out of training. split: shares of train, validation and test rows per client. public:
-    share (below 1) or number of rows given away before dealing out. limit: rows used at most, drawn at random. options: of the source. The same
-    arguments give the same federation, row by row. AtollError says what can't be.
+    share (below 1) or number of rows given away before dealing out. limit: rows used at most, drawn at random. resample: smote, adasyn or tomek, by which
+    every client evens out the labels of its own train rows. options: of the source. The same arguments give the same federation, row by row.
+    AtollError says what can't be.
     """
     name, ending = str(data), str(data).rpartition(".")[2].lower()
     if name != ending and ending in ("csv", "parquet"):
         name, options = ending, {**options, "path": data}
     partition, transforms = parse_all(skew)
     _check_numbers(clients, seed, public, limit)
+    if resample is not None and resample not in KINDS:
+        raise unknown("resampler", resample, KINDS)
     check_split(split)
     table = read(name, clients, seed, options)
     for transform in transforms:
@@ -55,7 +61,8 @@ def load(
     generated = name in SOURCES and SOURCES[name].generated
     table = _dealt(table, partition, clients, seed, generated)
     table = _transformed(table, transforms, seed)
-    return assemble(table, seed=seed, unseen=unseen, split=split, public=given_away)
+    fed = assemble(table, seed=seed, unseen=unseen, split=split, public=given_away)
+    return fed if resample is None else resampled(fed, resample, seed)
 
 
 def _check_numbers(clients: int | None, seed: int, public: float, limit: int | None) -> None:

@@ -82,6 +82,7 @@ def make_plan(spec: Spec, federation: Federation | None = None, methods: list[An
         split=spec.data.split,
         public=spec.data.public,
         limit=spec.data.limit,
+        resample=spec.data.resample,
         **spec.data.options,
     )
     built = models or choose_models(spec.model, fed)

@@ -34,6 +34,7 @@ class DataSpec(Section):
     split: tuple[float, float, float] = (0.6, 0.2, 0.2)  # train, validation, test
     public: float = Field(0, ge=0)  # share (below 1) or number of rows given away as public data
     limit: int | None = Field(None, ge=1)  # rows used at most
+    resample: str | None = None  # smote, adasyn or tomek: every client evens out its own train rows
     seed: int | None = Field(None, ge=0)  # of the split; default: the run's
     options: dict[str, Any] = Field(default_factory=dict)  # of the source (path, client, label, ...)
 
