@@ -12,9 +12,12 @@ from atoll.core.federation import Facts
 from atoll.core.model import Model
 from atoll.engine.device import nbytes
 from atoll.methods.apfl import APFL
+from atoll.methods.aruba import ARUBA
+from atoll.methods.data_sharing import DataSharing
 from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
+from atoll.methods.fedcl import FedCL
 from atoll.methods.fedmd import FedMD
 from atoll.methods.fedper import FedPer
 from atoll.methods.fedprox import FedProx
@@ -23,9 +26,11 @@ from atoll.methods.ifca import IFCA
 from atoll.methods.lg_fedavg import LGFedAvg
 from atoll.methods.local import Local
 from atoll.methods.majority import Majority
+from atoll.methods.moon import MOON
 from atoll.methods.per_fedavg import PerFedAvg
 from atoll.methods.pfedme import PFedMe
 from atoll.methods.pooled import Pooled
+from atoll.methods.reptile import Reptile
 from atoll.methods.scaffold import Scaffold
 
 
@@ -79,6 +84,19 @@ CASES: dict[str, Case] = {
     "fedprox": Case(FedProx(batch=4, mu=1.0), down=lambda b: b.model, up=lambda b: b.model + W, bad=("mu", -0.1)),
     "local": Case(Local(batch=4), down=lambda b: 0, up=lambda b: 0, asks_all=True),
     "scaffold": Case(Scaffold(batch=4), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W),
+    "data-sharing": Case(
+        DataSharing(batch=4, alpha=0.3),
+        down=lambda b: b.model,  # rows are sent in the first round only; tests/exact has their bytes
+        up=lambda b: b.model + W,
+        public=10,
+        bad=("alpha", 0.0),
+    ),
+    "fedcl": Case(FedCL(batch=4), down=lambda b: 2 * b.model, up=lambda b: b.model + W, public=10, bad=("lam", -1.0)),
+    "moon": Case(MOON(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("tau", 0.0)),
+    "moon-buffer": Case(MOON(batch=4, buffer=2), down=lambda b: b.model, up=lambda b: b.model + W, bad=("buffer", 0)),
+    "reptile": Case(Reptile(batch=4, first=1, K=3), down=lambda b: b.model, up=lambda b: b.model + W, bad=("server", "adagrad")),
+    "aruba": Case(ARUBA(batch=4), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W, bad=("zeta", 0.0)),
+    "aruba-plus": Case(ARUBA(batch=4, isotropic=True, plus=0.5), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W, bad=("plus", -1.0)),
     "fedmd": Case(
         FedMD(public_epochs=1, private_epochs=1, private_batch=4, alignment=6, digest_batch=4, revisit_epochs=1),
         down=lambda b: 6 * 4 + 6 * b.net.outputs * 4,  # the numbers of 6 public rows, and their consensus

@@ -19,9 +19,12 @@ from atoll.data import load
 from atoll.data.federation import Federation
 from atoll.data.sheet import majority_accuracy
 from atoll.methods.apfl import APFL
+from atoll.methods.aruba import ARUBA
+from atoll.methods.data_sharing import DataSharing
 from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
+from atoll.methods.fedcl import FedCL
 from atoll.methods.fedmd import FedMD
 from atoll.methods.fedper import FedPer
 from atoll.methods.fedprox import FedProx
@@ -30,9 +33,11 @@ from atoll.methods.ifca import IFCA
 from atoll.methods.lg_fedavg import LGFedAvg
 from atoll.methods.local import Local
 from atoll.methods.majority import Majority
+from atoll.methods.moon import MOON
 from atoll.methods.per_fedavg import PerFedAvg
 from atoll.methods.pfedme import PFedMe
 from atoll.methods.pooled import Pooled
+from atoll.methods.reptile import Reptile
 from atoll.methods.scaffold import Scaffold
 from atoll.parts.conditions import Conditions
 from tests.harness import Trained, train
@@ -148,3 +153,32 @@ def test_widths_of_heterofl_share_what_they_learn():
     """Half of the clients have half the width. Every one of them beats what the untrained corner gives, and the widest model is a good common one."""
     run = trained(HeteroFL(levels="ab"), FEW)
     assert run.accuracy(model="global") > 0.8
+
+
+def test_shared_rows_help_clients_of_few_classes():
+    """Two classes per client and 100 shared rows: FedAvg learns from these what its clients can't tell each other."""
+    fed = load("digits", skew="classes:2", clients=20, seed=0, public=100)
+    plain, shared = (train(m, fed, 15, models=("mlp:32",), threads=2).accuracy(model="global") for m in (FedAvg(**WORK), DataSharing(**WORK)))
+    assert shared > plain + 0.03
+
+
+def test_aruba_learns_rates_and_personalizes_with_them():
+    run = trained(ARUBA(**WORK), FEW)
+    assert run.accuracy() > accuracy(FedAvg(**WORK), FEW) + 0.03
+    s = run.server
+    eta = run.training.method.rate(s.B, s.G).tree
+    assert float(np.ptp(eta["head"]["kernel"])) > 0.01
+
+
+def test_reptile_finds_a_start_from_which_clients_get_far():
+    run = trained(Reptile(**WORK, first=10), FEW)
+    assert run.accuracy() > run.accuracy(model="global") + 0.03
+
+
+@pytest.mark.parametrize("name", ["moon", "fedcl"])
+def test_terms_that_hold_clients_back_do_no_harm(name):
+    """What they gain on such easy images is small; a wrong sign would show."""
+    fed = load("digits", skew="dirichlet:0.1", clients=20, seed=0, public=100)
+    method = {"moon": MOON(**WORK), "fedcl": FedCL(**WORK)}[name]
+    plain, held = (train(m, fed, 15, models=("mlp:32",), threads=2).accuracy(model="global") for m in (FedAvg(**WORK), method))
+    assert held > plain - 0.03
