@@ -92,6 +92,8 @@ def test_a_folder_is_never_overwritten(atoll):
         (["run", "--data", "missing.csv", "--client", "a", "--label", "b"], "missing.csv"),
         (["run", "-m", "nowhere:Nothing"], "nowhere"),
         (["run", "-m", "fedmd"], "public"),
+        (["run", "-m", "moon", "--model", "softmax"], "hidden layer"),
+        (["run", "--resample", "smot"], "Did you mean smote"),
         (["run", "-m", "fedavg", "--model", "mlp:8", "--model", "mlp:9"], "several architectures"),
         (["resume", "nothing"], "no run"),
         (["report", "nothing"], "no run"),

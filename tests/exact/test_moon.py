@@ -8,6 +8,7 @@ import pytest
 from atoll.core.errors import AtollError
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.moon import MOON, contrast
+from atoll.study.training import check_method
 from tests.exact.dense import equal_clients, train_rows
 from tests.harness import assert_near, begin, small_digits, train
 
@@ -102,4 +103,5 @@ def test_the_buffer_holds_the_last_models_newest_first():
 
 def test_a_model_without_features_is_refused():
     with pytest.raises(AtollError, match="hidden layer"):
-        train(MOON(), small_digits(2), 1, models=("softmax",))
+        check_method(MOON(), begin(MOON(), small_digits(2), models=("softmax",)).engine.facts)
+    check_method(MOON(), begin(MOON(), small_digits(2)).engine.facts)

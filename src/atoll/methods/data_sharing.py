@@ -69,6 +69,7 @@ class DataSharing:
     alpha: float = hyper(0.5, gt=0, le=1)  # share of G that a client gets
     warmup: int = hyper(5, ge=0)  # epochs on G at the server, before all
 
+    label = "Data sharing"
     needs_public = True
 
     def init(self, fed: Fed) -> Server:

@@ -15,6 +15,7 @@ from atoll.core.federation import Fed
 from atoll.core.fold import mean
 from atoll.core.local import masked_mean, row_losses, sgd
 from atoll.core.method import hyper, method
+from atoll.core.model import Model
 from atoll.core.rows import Batch
 
 
@@ -53,9 +54,11 @@ class MOON:
     tau: float = hyper(0.5, gt=0)  # temperature
     buffer: int = hyper(1, ge=1)  # past models that a client keeps
 
+    def check_model(self, model: Model) -> None:
+        if len(model.blocks) < 2:
+            raise AtollError(f"MOON compares features, and model {model.name!r} has none: its one layer is its output. Take one with a hidden layer (mlp).")
+
     def init(self, fed: Fed) -> Vector:
-        if len(fed.model.blocks) < 2:
-            raise AtollError(f"MOON compares features, and model {fed.model.name!r} has none: its one layer is its output. Take one with a hidden layer (mlp).")
         return fed.model.init(fed.key())
 
     def join(self, k: Client, w: Vector) -> State:

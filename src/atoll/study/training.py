@@ -154,7 +154,9 @@ def peak_memory(now: int) -> int:
 
 def check_method(method: Any, facts: Facts) -> None:
     """Refuses what can't work before anything is trained."""
-    architectures_of(method, facts.models)
+    for model in architectures_of(method, facts.models):
+        if hasattr(method, "check_model"):
+            method.check_model(model)
     if getattr(method, "needs_public", False) and facts.public is None:
         raise AtollError(f"{label(method)} needs public data, and the federation has none. Give some rows away with public=0.1 (--public 0.1).")
     if getattr(method, "needs_pool", False) and not facts.has_pool:
