@@ -166,15 +166,11 @@ def data_show(
     """Print the data sheet: clients, sizes, labels per client, majority accuracy, hash of the split."""
     from rich.console import Console
 
-    from atoll.data import load
     from atoll.data.sheet import print_sheet
-    from atoll.study.spec import read_spec
+    from atoll.study.spec import load_data, read_spec
 
     spec = read_spec(None, {"data": _data_changes(source, path, client, label, task, skew, clients, unseen, public, limit, resample), **_present(seed=seed)})
-    d = spec.data
-    how = {"clients": d.clients, "unseen": d.unseen, "split": d.split, "public": d.public, "limit": d.limit, "resample": d.resample}
-    fed = load(d.source, skew=d.skew, seed=spec.seed, **how, **d.options)
-    print_sheet(fed, Console())
+    print_sheet(load_data(spec), Console())
 
 
 def _carry_out(plan: Any, folder: Path) -> None:

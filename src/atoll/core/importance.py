@@ -17,14 +17,9 @@ def importance(k: Client, w: Vector) -> Vector:
 
     Of single rows: the square of a batch's mean gradient would be smaller by about the size of the batch.
     """
-    buffers = {name: block for name, block in w.tree.items() if name == "buffers"}
 
     def of_row(x: Array, y: Array) -> Vector:
-        def loss(parameters: Vector) -> Array:
-            out = k.model.apply(Vector({**parameters.tree, **buffers}), x[None])
-            return row_losses(k.model.task, out, y[None])[0]
-
-        g = jax.grad(loss)(k.model.parameters(w))
+        g = k.model.parameters(jax.grad(lambda w: row_losses(k.model.task, k.model.apply(w, x[None]), y[None])[0])(w))
         return g * g
 
     def of_batch(rows: Batch) -> Vector:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from atoll.core.errors import AtollError, unknown
+from atoll.core.errors import AtollError
 from atoll.data.building import SPLIT, assemble, check_split
 from atoll.data.federation import Federation
 from atoll.data.randomness import generator
-from atoll.data.resampling import KINDS
+from atoll.data.resampling import check_kind
 from atoll.data.resampling import resample as resampled
 from atoll.data.skew import Dirichlet, Iid, Natural, Partition, Skew, Transform, parse_all
 from atoll.data.sources import SOURCES, read
@@ -50,8 +50,8 @@ def load(
         name, options = ending, {**options, "path": data}
     partition, transforms = parse_all(skew)
     _check_numbers(clients, seed, public, limit)
-    if resample is not None and resample not in KINDS:
-        raise unknown("resampler", resample, KINDS)
+    if resample is not None:
+        check_kind(resample)  # before rows are read
     check_split(split)
     table = read(name, clients, seed, options)
     for transform in transforms:

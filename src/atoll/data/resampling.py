@@ -26,8 +26,7 @@ def resample(fed: Federation, kind: str, seed: int = 0) -> Federation:
 
     Chawla et al., JAIR 16, 2002 (SMOTE); He, Bai, Garcia, Li, IJCNN 2008 (ADASYN); Tomek, IEEE Trans. SMC, 1976.
     """
-    if kind not in KINDS:
-        raise unknown("resampler", kind, KINDS)
+    check_kind(kind)
     if not fed.labels or fed.y.ndim > 1 or fed.x.dtype == np.int32:
         raise AtollError(f"{fed.name}: {kind} evens out labels between rows of numbers; it makes no sense for regression, tokens and sequences.")
     made = [_client(fed, i, kind, seed) for i in range(len(fed.names))]
@@ -42,6 +41,12 @@ def resample(fed: Federation, kind: str, seed: int = 0) -> Federation:
     history = (*fed.history, f"{kind}: train rows of each client evened out by label, {before:,} rows before and {int(count['train'].sum()):,} after")
     public = None if fed.public is None else (fed.public[0].astype(np.float32), fed.public[1])
     return replace(fed, name=f"{fed.name}, {kind}", x=np.concatenate(x), y=np.concatenate(y), start=starts(count), count=count, public=public, history=history)
+
+
+def check_kind(kind: str) -> None:
+    """AtollError for an unknown resampler."""
+    if kind not in KINDS:
+        raise unknown("resampler", kind, KINDS)
 
 
 def _rows(fed: Federation, split: str, client: int) -> slice:

@@ -96,9 +96,9 @@ class Exchange:
                 joined[group] = yes
             task = Evaluation(method, self.facts.models[architecture], self.executor.chunk, stateful)
             for first in range(0, len(group), SCORED_AT_ONCE):
-                some = slice(first, first + SCORED_AT_ONCE)
-                job = Job(task, "evaluate", stack, architecture, ids[group[some]], shared, yes[some], round, np.ones(len(group[some]), np.float32))
-                parts.append((group[some], self.executor.execute(job)))
+                at, known = (whole[first : first + SCORED_AT_ONCE] for whole in (group, yes))
+                job = Job(task, "evaluate", stack, architecture, ids[at], shared, known, round, np.ones(len(at), np.float32))
+                parts.append((at, self.executor.execute(job)))
         return jax.tree.map(np.asarray, fold_parts(stack, parts, len(ids))), joined
 
     def _welcome(self, call: Call, traffic: Traffic) -> None:

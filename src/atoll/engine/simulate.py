@@ -61,7 +61,7 @@ class Simulate:
         self.data = place(fed)
         self.chunk = chunk_size(fed)
         self._rows = HostRows(fed)
-        self._lengths = np.append(fed.count["train"], fed.count["train"][: fed.seen].sum())  # the last client is the pool of all rows
+        self._lengths = np.asarray(self.data.count["train"])  # of clients and the pool, in rows
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1))  # the calling thread works too
         self._compiled: dict[Any, Callable[..., LaneResult]] = {}
         self._merges: dict[Fold, Callable[..., Any]] = {}
@@ -119,17 +119,16 @@ class Simulate:
         longest = max(map(len, lanes))
         size = 1 << (longest - 1).bit_length()  # room in a lane; a power of two, so that cohorts of all sizes share few compiled programs
         order, first = np.concatenate(lanes), np.cumsum([0, *map(len, lanes)])
-        filled = np.append(order, np.full(size, order[-1]))  # so that every lane can be cut out at full size
+        room = np.append(order, np.full(size * self.lanes - m, order[-1]))  # so that every lane can be cut out at full size
         together = self.together or _together(job.task.model, longest)
         run = self._compile(job, size, together)
         mine = job.mine if job.kind != "evaluate" else Joined(job.mine, _repeat(purpose_key(self.seed, "join", 0), m))
-        room = np.append(order, np.full(size * self.lanes - m, order[-1]))
         mine, shared = jax.tree.map(_placed, (jax.tree.map(lambda leaf: leaf[room], mine), job.shared))
         keys = purpose_data(self.seed, job.task.name), common_data(self.seed)
         cohort = Cohort(job.ids[room].astype(np.int32), job.budgets[room], mine, shared, np.int32(job.round), *keys)
 
         def one(n: int) -> LaneResult:
-            states = self._held(job, filled[first[n] : first[n] + size])
+            states = self._held(job, room[first[n] : first[n] + size])
             return jax.block_until_ready(run(self.data, cohort, states, np.int32(first[n]), np.int32(len(lanes[n]))))
 
         warm = (job.task, job.fold, size, together, jax.tree.structure(job.mine))

@@ -26,7 +26,7 @@ class Store:
         self._slot: dict[int, int] = {}
         self._forms: list[np.ndarray] = []  # one empty row of each leaf
         self._pages: list[list[np.ndarray]] = []  # [page][leaf], arrays [rows of a page, ...]
-        self._rows = 0  # of a page
+        self._rows = 1  # of a page; known with the first state
         self._tree: Any = None
 
     def __contains__(self, client: int) -> bool:
@@ -67,7 +67,7 @@ class Store:
 
     def _places(self, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """(page, positions in `ids`, rows of the page) for every page that holds some of them."""
-        pages, rows = np.divmod(np.array([self._slot[int(i)] for i in ids], int), max(1, self._rows))
+        pages, rows = np.divmod(np.array([self._slot[int(i)] for i in ids], int), self._rows)
         for page in np.unique(pages):
             at = np.flatnonzero(pages == page)
             yield int(page), at, rows[at]

@@ -121,5 +121,5 @@ class ARUBA:
 
 def totals(reply: Reply) -> Totals:
     """One reply's part of the sums. Buffers are averaged, but have no rate."""
-    d = Vector({name: block for name, block in reply.moved.tree.items() if name != "buffers"})
+    d = Vector({block: reply.moved.tree[block] for block in reply.g2.tree})
     return Totals(reply.weight * reply.moved, reply.weight, 0.5 * (d * d), reply.g2)

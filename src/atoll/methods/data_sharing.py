@@ -91,8 +91,8 @@ class DataSharing:
 
     def round(self, s: Server, fed: Fed) -> Server:
         S = fed.sample()
-        given = np.asarray(s.given)
-        rows = [self._rows(fed, k, 0 if given[k] else len(s.shared.room)) for k in S.tolist()]  # newcomers get alpha |G| random rows of G
+        given, g, nothing = np.asarray(s.given), len(s.shared.room), Rows(*(part[:0] for part in fed.public))
+        rows = [nothing if given[k] else self._rows(fed, k, g) for k in S.tolist()]  # newcomers get alpha |G| random rows of G
         up = fed.ask(S, self.update, s.shared, each=rows, reduce=mean)
         return Server(s.shared._replace(w=up.w), s.given.at[up.ids].set(True))  # w <- sum_k n_k / n w_k
 

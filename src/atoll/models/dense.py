@@ -11,11 +11,17 @@ import functools
 from typing import Any
 
 import jax
+from flax import nnx
 from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 LARGEST_BATCH = 32  # whose gradient is written as a sum of outer products: one term of the compiled program for each row
+
+
+def dense(inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs) -> nnx.Linear:
+    """A dense layer that is fast on a CPU, too."""
+    return nnx.Linear(inputs, outputs, use_bias=bias, dot_general=multiply, rngs=rngs)
 
 
 def multiply(x: Array, kernel: Array, dimension_numbers: Any = None, **options: Any) -> Array:

@@ -12,7 +12,7 @@ from jax import Array
 from atoll.core.errors import AtollError, unknown
 from atoll.core.model import Model
 from atoll.models.convolution import convolve, max_pool
-from atoll.models.dense import multiply
+from atoll.models.dense import dense
 from atoll.models.nnx_network import MaskedBatchNorm
 from atoll.models.zoo import as_model, check_rate, narrowed, refuse_sequence, whole
 
@@ -61,9 +61,9 @@ class LeNet(nnx.Module):
         height, width = (((n - lost[0]) // 2 - lost[1]) // 2 for n in (height, width))
         self.conv1 = conv(channels, 6, 5, padding=first, rngs=rngs)
         self.conv2 = conv(6, 16, 5, padding=second, rngs=rngs)
-        self.dense1 = nnx.Linear(height * width * 16, 120, dot_general=multiply, rngs=rngs)
-        self.dense2 = nnx.Linear(120, 84, dot_general=multiply, rngs=rngs)
-        self.head = nnx.Linear(84, outputs, dot_general=multiply, rngs=rngs)
+        self.dense1 = dense(height * width * 16, 120, rngs=rngs)
+        self.dense2 = dense(120, 84, rngs=rngs)
+        self.head = dense(84, outputs, rngs=rngs)
 
     def features(self, x: Array) -> Array:
         x = nnx.relu(pooled(self.conv1, as_image(x)))
@@ -87,8 +87,8 @@ class McMahanCnn(nnx.Module):
         height, width, channels = image_shape("cnn", input_shape, least=4)
         self.conv1 = conv(channels, 32, 5, rngs=rngs)
         self.conv2 = conv(32, 64, 5, rngs=rngs)
-        self.dense = nnx.Linear(height // 4 * (width // 4) * 64, 512, dot_general=multiply, rngs=rngs)
-        self.head = nnx.Linear(512, outputs, dot_general=multiply, rngs=rngs)
+        self.dense = dense(height // 4 * (width // 4) * 64, 512, rngs=rngs)
+        self.head = dense(512, outputs, rngs=rngs)
 
     def features(self, x: Array) -> Array:
         x = nnx.relu(pooled(self.conv1, as_image(x)))
@@ -127,7 +127,7 @@ class ResNet(nnx.Module):
                 self._add(number + 1, width << stage, width << stage, 1, norm, rngs)
                 self.starts = (*self.starts, (number, stride))
                 number, inputs = number + 2, width << stage
-        self.head = nnx.Linear(inputs, outputs, dot_general=multiply, rngs=rngs)
+        self.head = dense(inputs, outputs, rngs=rngs)
 
     def _add(self, number: int, inputs: int, outputs: int, stride: int, norm: str, rngs: nnx.Rngs) -> None:
         setattr(self, f"conv{number}", conv(inputs, outputs, 3, stride=stride, bias=False, rngs=rngs))
@@ -191,7 +191,7 @@ class HeteroFLCnn(nnx.Module):
             setattr(self, f"conv{i}", conv(inputs, width, 3, rngs=rngs))
             setattr(self, f"norm{i}", ScaledBatchNorm(width, rate, rngs=rngs))
             inputs = width
-        self.head = nnx.Linear(inputs, outputs, dot_general=multiply, rngs=rngs)
+        self.head = dense(inputs, outputs, rngs=rngs)
 
     def features(self, x: Array) -> Array:
         x = as_image(x)

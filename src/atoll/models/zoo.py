@@ -15,7 +15,7 @@ from jax import Array
 
 from atoll.core.errors import AtollError
 from atoll.core.model import Model
-from atoll.models.dense import multiply
+from atoll.models.dense import dense
 from atoll.models.nnx_network import NnxNetwork
 
 Make = Callable[[nnx.Rngs], nnx.Module]
@@ -31,7 +31,7 @@ class Softmax(nnx.Module):
     """One linear layer on the flattened input."""
 
     def __init__(self, inputs: int, outputs: int, bias: bool, *, rngs: nnx.Rngs):
-        self.head = nnx.Linear(inputs, outputs, use_bias=bias, dot_general=multiply, rngs=rngs)
+        self.head = dense(inputs, outputs, bias=bias, rngs=rngs)
 
     def features(self, x: Array) -> Array:
         return x.reshape(x.shape[0], -1)
@@ -69,9 +69,9 @@ class Mlp(nnx.Module):
         self.depth = len(hidden)
         self.scale = Scaler(rate)
         for i, width in enumerate(hidden, start=1):
-            setattr(self, f"dense{i}", nnx.Linear(inputs, width, dot_general=multiply, rngs=rngs))
+            setattr(self, f"dense{i}", dense(inputs, width, rngs=rngs))
             inputs = width
-        self.head = nnx.Linear(inputs, outputs, dot_general=multiply, rngs=rngs)
+        self.head = dense(inputs, outputs, rngs=rngs)
 
     def features(self, x: Array) -> Array:
         x = x.reshape(x.shape[0], -1)

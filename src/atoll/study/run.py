@@ -30,7 +30,7 @@ from atoll.parts.selection import Uniform
 from atoll.study import checkpoint as saved
 from atoll.study.checkpoint import Checkpoint
 from atoll.study.models import choose_models
-from atoll.study.spec import MethodSpec, Spec, read_spec, to_toml
+from atoll.study.spec import MethodSpec, Spec, load_data, read_spec, to_toml
 from atoll.study.training import RoundCost, Training, check_method, facts_of
 
 
@@ -71,20 +71,7 @@ class Plan:
 
 def make_plan(spec: Spec, federation: Federation | None = None, methods: list[Any] | None = None, models: tuple[Model, ...] | None = None) -> Plan:
     """A plan from a specification. `federation`, `methods` (instances, one for each of spec.methods) and `models` take the place of what it names."""
-    from atoll.data import load
-
-    fed = federation or load(
-        spec.data.source,
-        skew=spec.data.skew,
-        clients=spec.data.clients,
-        seed=spec.seed if spec.data.seed is None else spec.data.seed,
-        unseen=spec.data.unseen,
-        split=spec.data.split,
-        public=spec.data.public,
-        limit=spec.data.limit,
-        resample=spec.data.resample,
-        **spec.data.options,
-    )
+    fed = federation or load_data(spec)
     built = models or choose_models(spec.model, fed)
     given = {id(asked): made for asked, made in zip(spec.methods, methods or (), strict=bool(methods))}
     pairs = [(asked, given.get(id(asked)) or _method(asked, spec.settings)) for asked in spec.all_methods()]

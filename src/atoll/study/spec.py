@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from atoll.core.cores import default_lanes
 from atoll.core.errors import AtollError, unknown
 from atoll.methods import TABLE
+
+if TYPE_CHECKING:
+    from atoll.data.federation import Federation
 
 BASELINES = ("majority", "local", "fedavg", "fedavg-ft")
 DEFAULT_METHODS = ({"name": "fedper"}, {"name": "scaffold"}, {"name": "apfl"}, {"name": "per-fedavg", "alpha": 0.1, "beta": 0.1}, {"name": "ifca"})
@@ -120,6 +123,15 @@ def make_spec(content: dict[str, Any]) -> Spec:
         return Spec.model_validate(content)
     except ValidationError as error:
         raise _explained(error) from None
+
+
+def load_data(spec: Spec) -> Federation:
+    """The federation that a specification names."""
+    from atoll.data import load
+
+    d = spec.data
+    how = {"clients": d.clients, "unseen": d.unseen, "split": d.split, "public": d.public, "limit": d.limit, "resample": d.resample}
+    return load(d.source, skew=d.skew, seed=spec.seed if d.seed is None else d.seed, **how, **d.options)
 
 
 def _each(given: Any) -> list[Any]:
