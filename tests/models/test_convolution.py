@@ -8,6 +8,7 @@ from flax import nnx
 from jax import lax
 
 from atoll.core.work import body_flops
+from atoll.models import winograd
 from atoll.models.convolution import ORDER, convolve, max_pool
 
 
@@ -51,6 +52,35 @@ def test_equals_xla_with_gradients(size, channels, side, stride, padding):
         return [(value, back(ct)) for value, back in results]
 
     close(*both(x, kernel, ct))
+
+
+BY_WINOGRAD = [  # images, side, in, out, kernel side, padding
+    (20, 14, 32, 64, 5, "SAME"),
+    (20, 12, 48, 64, 3, "SAME"),
+    (6, 14, 64, 64, 5, "VALID"),
+    (20, 8, 64, 64, 3, ((2, 0), (1, 1))),
+]
+
+
+@pytest.mark.parametrize(("batch", "side", "c", "o", "k", "padding"), BY_WINOGRAD)
+def test_winograds_way_is_taken_and_equals_xla_with_gradients(monkeypatch, batch, side, c, o, k, padding):
+    taken, inner = [], winograd.convolve
+    monkeypatch.setattr(winograd, "convolve", lambda x, kernel, rows, plainly: taken.append(kernel.shape) or inner(x, kernel, rows, plainly))
+    x, kernel = noise(0, batch, side, side, c), noise(1, k, k, c, o)
+    ct = noise(2, *jax.eval_shape(lambda: xla(x, kernel, 1, padding)).shape)
+    by_us, by_xla = (jax.jit(lambda x, k, ct, f=f: jax.vjp(lambda x, k: f(x, k, 1, padding), x, k)[1](ct))(x, kernel, ct) for f in (ours, xla))
+    close(jax.jit(lambda x, k: ours(x, k, 1, padding))(x, kernel), xla(x, kernel, 1, padding))
+    close(by_us, by_xla)
+    assert len(taken) == 3  # the result and both gradients
+
+
+@pytest.mark.parametrize(("m", "r"), [(2, 3), (2, 5), (3, 2), (5, 2)])
+def test_winograds_products_are_the_filter(m, r):
+    a, g, b = winograd.matrices(m, r)
+    assert len(g) == m + r - 1
+    for d in np.eye(m + r - 1):
+        for taps in np.eye(r):
+            np.testing.assert_allclose(a @ ((g @ taps) * (b @ d)), [d[i : i + r] @ taps for i in range(m)], atol=1e-12)
 
 
 def test_our_primitive_is_used_and_counted():
