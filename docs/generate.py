@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from atoll.methods import TABLE
+from atoll.methods import TABLE, WRAPPERS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -23,6 +23,7 @@ def methods_table() -> str:
     """The table of methods as Markdown."""
     lines = ["| method | `--method` | family of the survey | paper | kept where | traffic per round and client: down / up |", "|---|---|---|---|---|---|"]
     lines += [f"| {row.title} | `{row.name}` | {row.family} | {row.paper} | {row.kept} | {row.traffic} |" for row in TABLE]
+    lines += [f"| ...+{around.title} | `NAME+{around.name}` | {around.about} | {around.paper} | as NAME | as NAME |" for around in WRAPPERS]
     return "\n".join(lines)
 
 

@@ -32,6 +32,7 @@ from atoll.methods.pfedme import PFedMe
 from atoll.methods.pooled import Pooled
 from atoll.methods.reptile import Reptile
 from atoll.methods.scaffold import Scaffold
+from atoll.parts.wrappers import FineTune
 
 
 @dataclass(frozen=True)
@@ -121,5 +122,20 @@ CASES: dict[str, Case] = {
         down=lambda b: b.shared(1) + 3 * b.private(1),  # of two blocks the first is common
         up=lambda b: b.model + 4 + W,
         bad=("averaging", "median"),
+    ),
+    "fedprox+ft": Case(
+        FineTune(FedProx(batch=4, mu=1.0), what="head", epochs=2, rate=0.1), down=lambda b: b.model, up=lambda b: b.model + W, bad=("ft_what", "tail")
+    ),
+    "scaffold+ft": Case(FineTune(Scaffold(batch=4), steps=3), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W, bad=("ft_lr", -1.0)),
+    "moon+ft": Case(FineTune(MOON(batch=4)), down=lambda b: b.model, up=lambda b: b.model + W, bad=("ft_epochs", -1)),
+    "per-fedavg+ft": Case(FineTune(PerFedAvg(batch=4, steps=3), rate=0.1), down=lambda b: b.model, up=lambda b: b.model + W, bad=("ft_lr", 0.0)),
+    "fedper+ft": Case(FineTune(FedPer(batch=4), what="head"), down=lambda b: b.shared(1), up=lambda b: b.shared(1) + W, bad=("ft_steps", -1)),
+    "fedmd+ft": Case(
+        FineTune(FedMD(public_epochs=1, private_epochs=1, private_batch=4, alignment=6, digest_batch=4, revisit_epochs=1), rate=0.05, batch=4),
+        down=lambda b: 6 * 4 + 6 * b.net.outputs * 4,
+        up=lambda b: 6 * b.net.outputs * 4 + W,
+        models=("mlp:6", "softmax"),
+        public=10,
+        bad=("ft_batch", -1),
     ),
 }

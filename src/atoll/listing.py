@@ -11,17 +11,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from atoll.methods import TABLE, get, row
+from atoll.methods import TABLE, WRAPPERS, get, row
 
 
 def print_methods() -> None:
-    """All methods: family, paper, what is kept where, traffic per round and client."""
+    """All methods: family, paper, what is kept where, traffic per round and client; and what can be put around them."""
     table = Table(title="Methods", caption="traffic per round and client, down / up; atoll methods NAME explains one")
     for column in ("name", "method", "family", "paper", "kept", "traffic"):
         table.add_column(column, overflow="fold")
     for entry in TABLE:
         table.add_row(f"[bold]{entry.name}[/bold]", *map(escape, (entry.title, entry.family, entry.paper, entry.kept, entry.traffic)))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for around in WRAPPERS:
+        console.print(f"[bold]NAME+{around.name}[/bold]: {escape(around.about)}", highlight=False)
 
 
 def print_method(name: str) -> None:

@@ -40,6 +40,7 @@ from atoll.methods.pooled import Pooled
 from atoll.methods.reptile import Reptile
 from atoll.methods.scaffold import Scaffold
 from atoll.parts.conditions import Conditions
+from atoll.parts.wrappers import FineTune
 from tests.harness import Trained, train
 
 pytestmark = pytest.mark.xdist_group("behaviour")  # many tests look at the same runs
@@ -102,6 +103,14 @@ def test_adapting_is_what_makes_per_fedavg_good():
 def test_the_personal_model_of_pfedme_is_better_than_its_common_one():
     run = trained(PFedMe(eta=0.06, batch=10), FEW)
     assert run.accuracy() > run.accuracy(model="global") + 0.03
+
+
+@pytest.mark.parametrize("what", ["all", "head"])
+@pytest.mark.parametrize("inner", [FedProx(**WORK), Scaffold(**WORK)], ids=lambda method: type(method).__name__)
+def test_fine_tuning_makes_a_common_model_personal(inner, what):
+    run = trained(FineTune(inner, what), FEW)
+    assert run.accuracy(model="global") == accuracy(inner, FEW)
+    assert run.accuracy() > run.accuracy(model="global") + 0.04
 
 
 def test_scaffold_gains_on_fedavg_where_clients_drift():

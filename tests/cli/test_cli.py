@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from atoll import cli
+from atoll.report.table import comparison
 
 QUICK = ["--model", "mlp:8", "--rounds", "3", "--no-baselines"]
 
@@ -62,6 +63,35 @@ def test_baselines_come_first_and_once(atoll, tmp_path):
     assert list(json.loads((tmp_path / "r" / "status.json").read_text())) == ["Majority", "Local", "FedAvg", "FedAvg+FT", "FedPer"]
 
 
+def test_a_method_with_fine_tuning_is_reported_before_and_after(atoll, tmp_path):
+    asked = ["-m", "fedprox", "-m", "fedprox+ft", "-m", "pfedme+ft", "--set", "fedprox+ft.ft_epochs=2", "--set", "fedprox+ft.ft_what=head", "--set", "mu=0.3"]
+    code, out, err = atoll("run", *QUICK, *asked, "--out", "r")
+    assert (code, err) == (0, "")
+    assert "FedProx+FT" in out
+    status = json.loads((tmp_path / "r" / "status.json").read_text())
+    assert status["FedProx+FT"]["family"] == "regularized loss"
+    table = pl.read_parquet(tmp_path / "r" / "clients.parquet")
+    kinds = {name: table.filter(method=name)["model"].unique().sort().to_list() for name in status}
+    assert kinds == {"FedProx": ["global", "personal"], "FedProx+FT": ["global", "personal"], "pFedMe+FT": ["before", "global", "personal"]}
+    common = [table.filter(method=name, model="global").drop("method") for name in ("FedProx", "FedProx+FT")]
+    assert common[0].equals(common[1], null_equal=True)
+    shown = comparison(tmp_path / "r")
+    for column, there in (("accuracy", [True, True, True]), ("global_accuracy", [True, True, True]), ("before_accuracy", [False, False, True])):
+        assert shown[column].is_not_null().to_list() == there
+    assert "before" in out
+    assert atoll("run", "r/spec.toml", "--out", "again")[0] == 0
+    assert table.equals(pl.read_parquet(tmp_path / "again" / "clients.parquet"), null_equal=True)
+
+
+def test_methods_say_what_can_be_put_around_them(atoll):
+    assert "NAME+ft" in atoll("methods")[1]
+    code, out, _ = atoll("methods", "scaffold+ft")
+    assert code == 0
+    assert "SCAFFOLD+FT" in out
+    assert "server_lr" in out
+    assert "ft_epochs" in out
+
+
 def test_a_folder_is_never_overwritten(atoll):
     assert atoll("run", *QUICK, "-m", "fedavg", "--out", "r")[0] == 0
     code, _, err = atoll("run", *QUICK, "-m", "fedavg", "--out", "r")
@@ -93,6 +123,12 @@ def test_a_folder_is_never_overwritten(atoll):
         (["run", "-m", "nowhere:Nothing"], "nowhere"),
         (["run", "-m", "fedmd"], "public"),
         (["run", "-m", "moon", "--model", "softmax"], "hidden layer"),
+        (["run", "-m", "moon+ft", "--model", "softmax"], "hidden layer"),
+        (["run", "-m", "fedprx+ft"], "Did you mean fedprox"),
+        (["run", "-m", "fedprox+tf"], "Unknown wrapper 'tf'. Did you mean ft"),
+        (["run", "-m", "majority+ft"], "predicts in a way of its own"),
+        (["run", "-m", "fedprox+ft", "--set", "fedprox+ft.ft_steps=3"], "Set the other to 0"),
+        (["run", "-m", "fedprox+ft", "--set", "fedprox+ft.ft_epoch=3"], "Did you mean ft_epochs"),
         (["run", "--resample", "smot"], "Did you mean smote"),
         (["run", "-m", "fedavg", "--model", "mlp:8", "--model", "mlp:9"], "several architectures"),
         (["resume", "nothing"], "no run"),

@@ -215,7 +215,7 @@ def test_several_architectures_are_used_or_refused(case):
 
 def test_every_method_of_the_table_has_a_case_and_the_other_way_round():
     classes = {get(row.name) for row in TABLE}
-    assert {type(case.method) for case in CASES.values()} == classes
+    assert {type(case.method) for case in CASES.values() if not hasattr(type(case.method), "around")} == classes
     assert [row.title for row in TABLE] == [getattr(get(row.name), "label", get(row.name).__name__) for row in TABLE]
 
 

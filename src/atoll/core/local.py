@@ -103,3 +103,20 @@ def sgd(
 def full_gradient(k: Client, w: Vector, loss: Loss = data_loss) -> tuple[Vector, Vector]:
     """Gradient over all of the client's train rows, and w with buffers averaged over the passes."""
     return k.mean(lambda rows: gradient(k, w, rows, loss))
+
+
+def fine_tune(k: Client, w: Vector, lr: Any, *, what: str, batch: int, epochs: float = 1, steps: Any = None, key: Array | None = None) -> Vector:
+    """`w` after SGD on k's train rows. what: "all" of it moves, or its last block alone ("head") on the features of the rest as it predicts.
+
+    The other numbers are as in `sgd`. With "head" the rest's BatchNorm statistics stay, and nothing is dropped out.
+    """
+    if what == "all":
+        return sgd(k, w, lr, epochs=epochs, batch=batch, steps=steps, key=key)[0]
+    base, head = k.model.split(w, 1)
+
+    def loss(k: Client, head: Vector, rows: Batch) -> tuple[Array, Vector]:
+        out = k.model.apply(k.model.join(base, head), rows.x)
+        return masked_mean(row_losses(k.model.task, out, rows.y), rows.mask), head
+
+    head, _ = sgd(k, head, lr, epochs=epochs, batch=batch, steps=steps, key=key, loss=loss)
+    return k.model.join(base, head)

@@ -20,6 +20,7 @@ from atoll.core.work import Work
 
 SPLITS = ("train", "validation", "test")
 SCORED = ("validation", "test")
+MODELS = {"personal": "personalize", "global": "global_model", "before": "before"}  # what is scored -> the method's function that gives it
 
 
 class Data(NamedTuple):
@@ -92,11 +93,11 @@ class Task:
 
 
 class Score(NamedTuple):
-    """Sums over the rows of one client; axes [model: personal, global; split: validation, test]. NaN stands for "no such model"."""
+    """Sums over the rows of one client; axes [model: as MODELS; split: validation, test]. NaN stands for "no such model"."""
 
-    rows: Array  # float32 [2, 2]
-    correct: Array  # float32 [2, 2]
-    loss: Array  # float32 [2, 2]
+    rows: Array  # float32 [3, 2]
+    correct: Array  # float32 [3, 2]
+    loss: Array  # float32 [3, 2]
 
 
 @dataclass(frozen=True)
@@ -115,21 +116,17 @@ class Evaluation:
 
     def __call__(self, data: Data, at: Context, shared: Any, joined: Any, state: Any, sites: list[float] | None = None) -> Outcome:
         work = Work(sites)
-        task = Task(self.method, self._personal, self.name, self.model, self.chunk, self.stateful)
+        task = Task(self.method, self._model, self.name, self.model, self.chunk, self.stateful)
         if self.stateful:
             join = Task(self.method, self.method.join, "join", self.model, self.chunk, stateful=False)
             fresh = at._replace(key=jax.random.wrap_key_data(joined.key_data))
             state = jax.lax.cond(joined.yes, lambda s: s, lambda s: jax.tree.map(_like, s, join(data, fresh, shared, None, ()).reply), state)
         k = task._view(data, at, work, state)
-        models = [self._personal(k, shared), self._common(k, shared)]
-        tables = [self._score(k, w, data, at, work) for w in models]
+        tables = [self._score(k, self._model(name, k, shared), data, at, work) for name in MODELS.values()]
         return Outcome(jax.tree.map(lambda *leaves: jnp.stack(leaves), *tables), (), work.flops, work.steps)
 
-    def _personal(self, k: Client, shared: Any) -> Any:
-        return self.method.personalize(k, shared) if hasattr(self.method, "personalize") else None
-
-    def _common(self, k: Client, shared: Any) -> Any:
-        return self.method.global_model(k, shared) if hasattr(self.method, "global_model") else None
+    def _model(self, name: str, k: Client, shared: Any) -> Any:
+        return getattr(self.method, name)(k, shared) if hasattr(self.method, name) else None
 
     def _score(self, k: Client, w: Any, data: Data, at: Context, work: Work) -> Score:
         if w is None:

@@ -1,4 +1,4 @@
-"""The table of methods: name, class, survey family and facts. Names are known without importing a method; `get` imports one."""
+"""The table of methods: name, class, survey family and facts; and of what can be put around one. Names are known without importing; `get` imports."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ class Row(NamedTuple):
     paper: str
     kept: str  # what is kept where
     traffic: str  # per round and client: down / up
+
+
+class Wrapper(NamedTuple):
+    """What can be put around a method: "fedprox+ft" is FedProx with fine-tuning."""
+
+    name: str  # on the command line, behind a method's name and "+"
+    target: str  # "module:function", which makes a method's class of a method's class
+    title: str  # in tables, behind a method's title and "+"
+    about: str
+    paper: str
 
 
 TABLE: tuple[Row, ...] = (
@@ -45,17 +55,55 @@ TABLE: tuple[Row, ...] = (
     Row("ifca", "ifca:IFCA", "IFCA", "clustering", "Ghosh et al., NeurIPS 2020", "server: k models", "k models / model"),
 )
 
+WRAPPERS: tuple[Wrapper, ...] = (
+    Wrapper("ft", "atoll.parts.wrappers:fine_tuned", "FT", "any method with fine-tuning: clients train on before they predict", "Wang et al., 2019"),
+)
+
 BY_NAME = {row.name: row for row in TABLE}
 
 
 def row(name: str) -> Row:
-    """The table's row of a method; unknown names suggest the nearest."""
-    if name.lower() not in BY_NAME:
+    """The table's row of a method, also of one in a wrapper ("fedprox+ft"); unknown names suggest the nearest."""
+    base, plus, wrapper = name.lower().partition("+")
+    if base not in BY_NAME:
         raise unknown("method", name, BY_NAME)
-    return BY_NAME[name.lower()]
+    found = BY_NAME[base]
+    if not plus:
+        return found
+    around = _wrapper(wrapper)
+    return found._replace(name=f"{found.name}+{around.name}", title=f"{found.title}+{around.title}")
+
+
+def find(name: str) -> Row | None:
+    """The row of a method of the table, None for one of the user's own ("module:Class")."""
+    return None if ":" in name else row(name)
 
 
 def get(name: str) -> type[Any]:
-    """The class of a method."""
-    module, _, kind = row(name).target.partition(":")
-    return getattr(importlib.import_module(f"atoll.methods.{module}"), kind)
+    """The class of a method, also of one in a wrapper."""
+    base, _, wrapper = name.partition("+")
+    _ = row(name)
+    return wrap(_load(f"atoll.methods.{BY_NAME[base.lower()].target}"), wrapper)
+
+
+def wrap(kind: type[Any], wrapper: str) -> type[Any]:
+    """A method's class in the wrapper of that name; "" = in none."""
+    return _load(_wrapper(wrapper).target)(kind) if wrapper else kind
+
+
+def name_of(kind: type[Any]) -> str | None:
+    """The name on the command line of a method's class; None where the table does not have it."""
+    names = [row.name for row in TABLE if f"atoll.methods.{row.target}" == f"{kind.__module__}:{kind.__qualname__}"]
+    return names[0] if names else None
+
+
+def _wrapper(name: str) -> Wrapper:
+    known = {one.name: one for one in WRAPPERS}
+    if name.lower() not in known:
+        raise unknown("wrapper", name, known)
+    return known[name.lower()]
+
+
+def _load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -10,9 +10,8 @@ from tree_math import Vector
 from atoll.core.client import Client
 from atoll.core.federation import Fed
 from atoll.core.fold import mean
-from atoll.core.local import masked_mean, row_losses, sgd
+from atoll.core.local import fine_tune, sgd
 from atoll.core.method import hyper, method
-from atoll.core.rows import Batch
 
 
 class Reply(NamedTuple):
@@ -59,17 +58,8 @@ class FedAvgFT:
         return Reply(w, k.n.astype("float32"))
 
     def personalize(self, k: Client, w: Vector) -> Any:
-        lr = self.ft_lr or self.lr
-        if self.what == "all":
-            return sgd(k, w, lr, epochs=self.ft_epochs, batch=self.batch)[0]  # theta_k <- J epochs of SGD from w
-        base, head = k.model.split(w, 1)
-
-        def loss(k: Client, head: Vector, rows: Batch) -> tuple[Array, Vector]:
-            out = k.model.apply(k.model.join(base, head), rows.x)
-            return masked_mean(row_losses(k.model.task, out, rows.y), rows.mask), head
-
-        head, _ = sgd(k, head, lr, epochs=self.ft_epochs, batch=self.batch, loss=loss)
-        return k.model.join(base, head)
+        # theta_k <- J epochs of SGD from w
+        return fine_tune(k, w, self.ft_lr or self.lr, what=self.what, batch=self.batch, epochs=self.ft_epochs)
 
     def global_model(self, k: Client, w: Vector) -> Any:
         return w

@@ -12,7 +12,7 @@ def client_scores(
 ) -> pl.DataFrame:
     """The score of every client at the round given for its method.
 
-    rounds: [method, round]. model: "personal" or "global"; seen: the clients that took part, or those held out. Returns
+    rounds: [method, round]. model: "personal", "global" or "before"; seen: the clients that took part, or those held out. Returns
     [method, client, joined, rows, total, score]: score = total / rows is an accuracy in 0..1 or, for regression, a mean loss. Clients without rows in
     `split` have no score and are left out.
     """

@@ -72,6 +72,7 @@ def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.Dat
     unit = "loss" if run.regression else "accuracy"
     last = metrics.client_scores(clients, chosen.select("method", pl.col("last").alias("round")), regression=run.regression)
     first = metrics.client_scores(clients, chosen.select("method", pl.lit(0).alias("round")), regression=run.regression)
+    before = metrics.client_scores(clients, chosen, regression=run.regression, model="before")
     table = _methods(run)
     parts = [
         chosen.select("method", "round", pl.col("validation").alias(f"validation_{unit}")),
@@ -79,6 +80,7 @@ def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.Dat
         _hurt(run, scores, "Local"),
         _hurt(run, scores, "FedAvg"),
         _quality(common, unit, "global_"),
+        _quality(before, unit, "before_"),
         _quality(unseen, unit, "unseen_"),
         _quality(first, unit, "start_").select("method", f"start_{unit}"),
         _quality(last, unit, "last_").select("method", f"last_{unit}"),

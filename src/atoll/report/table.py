@@ -21,8 +21,9 @@ def comparison(run_folder: Path) -> pl.DataFrame:
     """One row per method, in the order of status.json with baselines first.
 
     Shares are in 0..1, sizes in bytes, times in seconds; what can't be known is null, and a method that diverged has no score at all. `round` is the
-    round that counts, chosen on validation rows. Columns beginning with global_, unseen_, start_ and last_ are of the common model, of held-out clients,
-    before training and after the last round. For regression, columns are called loss in place of accuracy. Costs: see atoll.metrics.costs.
+    round that counts, chosen on validation rows. Columns beginning with global_, before_, unseen_, start_ and last_ are of the common model, of personal
+    models before fine-tuning, of held-out clients, before training and after the last round. For regression, columns are called loss in place of accuracy.
+    Costs: see atoll.metrics.costs.
     """
     return digest(open_run(Path(run_folder))).table
 

@@ -24,7 +24,7 @@ from atoll.core.method import configured, label
 from atoll.core.model import Model
 from atoll.data.federation import Federation
 from atoll.engine.engines import check_engine, make_engine
-from atoll.methods import BY_NAME, get
+from atoll.methods import find, get, name_of, wrap
 from atoll.parts.conditions import Conditions
 from atoll.parts.selection import Uniform
 from atoll.study import checkpoint as saved
@@ -56,7 +56,8 @@ class Entry:
 
     @property
     def baseline(self) -> bool:
-        return self.spec.name in BY_NAME and BY_NAME[self.spec.name].family == "baseline"
+        known = find(self.spec.name)
+        return known is not None and known.family == "baseline"
 
 
 @dataclass
@@ -211,7 +212,7 @@ def environment(command: str, models: tuple[Model, ...]) -> dict[str, Any]:
 def _write_status(folder: Path, plan: Plan, checkpoints: list[Checkpoint]) -> None:
     status = {}
     for entry, checkpoint in zip(plan.entries, checkpoints, strict=True):
-        known = BY_NAME.get(entry.spec.name)
+        known = find(entry.spec.name)
         status[entry.title] = {
             "state": checkpoint.state,
             "round": max(0, checkpoint.round),
@@ -231,6 +232,7 @@ def _method(asked: MethodSpec, common: dict[str, Any]) -> Any:
 
 
 def _import(path: str) -> type[Any]:
+    path, _, wrapper = path.partition("+")
     module, _, name = path.partition(":")
     sys.path.insert(0, os.getcwd())  # a method in a file beside the specification
     try:
@@ -241,7 +243,7 @@ def _import(path: str) -> type[Any]:
         sys.path.pop(0)
     if found is None or not hasattr(found, "__dataclass_fields__"):
         raise AtollError(f"Method {path!r}: {module} has no method {name} (a class marked @method).")
-    return found
+    return wrap(found, wrapper)
 
 
 def _check_common_settings(settings: dict[str, Any], methods: list[Any]) -> None:
@@ -268,12 +270,13 @@ def _titled(pairs: list[tuple[MethodSpec, Any]]) -> list[Entry]:
 
 
 def path_of(made: Any) -> str:
-    kind = type(made)
-    names = [row.name for row in BY_NAME.values() if row.target == f"{kind.__module__.removeprefix('atoll.methods.')}:{kind.__name__}"]
+    """The name by which a specification can hold an instance: that of the table, or "module:Class"; behind it what is around it."""
+    around = getattr(made, "around", None)
+    kind, behind = (around.kind, f"+{around.wrapper}") if around else (type(made), "")
     module = kind.__module__
     if module == "__main__":  # a script: by the name under which resuming can import it
         module = Path(getattr(sys.modules["__main__"], "__file__", None) or module).stem
-    return names[0] if names else f"{module}:{kind.__qualname__}"
+    return (name_of(kind) or f"{module}:{kind.__qualname__}") + behind
 
 
 def changed(made: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from atoll.core.errors import AtollError
 from atoll.core.federation import Conditions, Facts, Fed, NobodyAnswered, Selector
 from atoll.core.method import label
 from atoll.core.model import Model
-from atoll.core.program import SCORED
+from atoll.core.program import MODELS, SCORED
 from atoll.data.federation import Federation
 from atoll.engine.exchange import Exchange
 
@@ -119,8 +119,10 @@ class Training:
         """One row per (client, model, split), as in clients.parquet. All clients by default, the unseen ones included."""
         ids = np.arange(len(self.federation.names)) if ids is None else ids
         scores, joined = self.engine.evaluate(self.method, ids, self.shared, self.round)
-        personal, common = hasattr(self.method, "personalize"), hasattr(self.method, "global_model")
-        kinds = [("personal", 0 if personal else 1), *([("global", 1)] if common else [])]
+        there = [hasattr(self.method, function) for function in MODELS.values()]
+        kinds = [(name, n) for n, name in enumerate(MODELS) if there[n]]
+        if not there[0]:
+            kinds.insert(0, ("personal", 1))  # the common model stands for both
         names, at = [name for name, _ in kinds], [place for _, place in kinds]
         each = len(kinds) * len(SCORED)  # rows of a client
         columns = {
