@@ -18,6 +18,7 @@ from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedcl import FedCL
+from atoll.methods.fedhealth import FedHealth
 from atoll.methods.fedmd import FedMD
 from atoll.methods.fedper import FedPer
 from atoll.methods.fedprox import FedProx
@@ -98,6 +99,12 @@ CASES: dict[str, Case] = {
     "reptile": Case(Reptile(batch=4, first=1, K=3), down=lambda b: b.model, up=lambda b: b.model + W, bad=("server", "adagrad")),
     "aruba": Case(ARUBA(batch=4), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W, bad=("zeta", 0.0)),
     "aruba-plus": Case(ARUBA(batch=4, isotropic=True, plus=0.5), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W, bad=("plus", -1.0)),
+    "fedhealth": Case(
+        FedHealth(batch=4, eta=2.0, upper=2),
+        down=lambda b: b.model + b.shared(1),  # to train it, and to describe its features
+        up=lambda b: b.model + W + 4 * (6 * 6 + 6 + 1),  # of 6 features: covariance, mean, number of rows
+        bad=("eta", -1.0),
+    ),
     "fedmd": Case(
         FedMD(public_epochs=1, private_epochs=1, private_batch=4, alignment=6, digest_batch=4, revisit_epochs=1),
         down=lambda b: 6 * 4 + 6 * b.net.outputs * 4,  # the numbers of 6 public rows, and their consensus

@@ -14,6 +14,7 @@ import pytest
 from jax import Array
 from sklearn.metrics import adjusted_rand_score
 
+from atoll.core.adaptation import coral_loss, moments
 from atoll.core.method import stateless
 from atoll.data import load
 from atoll.data.federation import Federation
@@ -25,6 +26,7 @@ from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedcl import FedCL
+from atoll.methods.fedhealth import FedHealth
 from atoll.methods.fedmd import FedMD
 from atoll.methods.fedper import FedPer
 from atoll.methods.fedprox import FedProx
@@ -191,3 +193,24 @@ def test_terms_that_hold_clients_back_do_no_harm(name):
     method = {"moon": MOON(**WORK), "fedcl": FedCL(**WORK)}[name]
     plain, held = (train(m, fed, 15, models=("mlp:32",), threads=2).accuracy(model="global") for m in (FedAvg(**WORK), method))
     assert held > plain - 0.03
+
+
+class Distance(NamedTuple):
+    coral: Array  # between the source's features and a client's
+
+
+def test_fedhealth_adapts_and_holds_features_together():
+    """Writers differ in what they write. Adapted models are better than the common one; what CORAL adds to accuracy here is nothing, but features do move."""
+    fed = load("digits", seed=0)
+    runs = {eta: train(FedHealth(**WORK, eta=eta), fed, ROUNDS, models=("mlp:32,16",), threads=2) for eta in (0.0, 1.0)}
+    far = {}
+    for eta, run in runs.items():
+
+        def distance(k, s, run=run):
+            w = run.training.method.personalize(k, s)
+            own = moments(k, lambda rows: k.model.features(w, rows.x))
+            return Distance(coral_loss(s.source.covariance, own.covariance))
+
+        far[eta] = float(run.training.fed.ask(run.training.fed.everyone(), distance, run.server).coral.mean())
+        assert run.accuracy() > run.accuracy(model="global") + 0.02
+    assert far[1.0] < 0.75 * far[0.0]

@@ -9,6 +9,7 @@ import pytest
 from atoll.data import load
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
+from atoll.methods.fedhealth import FedHealth
 from atoll.methods.fedper import FedPer
 from atoll.methods.local import Local
 from tests.harness import train
@@ -24,6 +25,7 @@ def test_speakers_need_models_of_their_own():
 
     common = accuracy(FedAvg(lr=0.1, batch=10))
     assert accuracy(FedPer(lr=0.1, batch=10)) > common + 0.2
+    assert accuracy(FedHealth(lr=0.1, batch=10)) > common + 0.15
     assert accuracy(Local(lr=0.1, batch=10)) > common + 0.2
 
 
