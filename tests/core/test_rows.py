@@ -290,6 +290,60 @@ def test_more_rows_are_visited_like_own_ones(engine):
         assert (int(seen.steps[i]), float(seen.mean[i]), int(seen.partial[i])) == (2 * -(-(n + 3) // 4), 0 + 1 + 2, n + 3)
 
 
+class Mapped(NamedTuple):
+    rows: object  # the number of every row, in order
+    made: object  # the same of these rows and three more that are made of their numbers
+    instead: object
+    own: object  # a draw with the key that stays
+
+
+@method
+class LookInOrder:
+    def init(self, fed):
+        return fed.ask(fed.everyone(), self.look).reply
+
+    def round(self, s, fed):
+        return fed.ask(fed.everyone(), self.look_again).reply
+
+    @stateless
+    def look(self, k, s):
+        def make(at):
+            return 100.0 + at[:, None], at
+
+        def number(rows):
+            return rows.x[:, 0]
+
+        more, other = k.train.with_made(make, 3, 5), k.train.instead(make, k.n - 1, k.train.room)
+        return Mapped(k.map(number), k.on(more).map(number), other.map(number), jax.random.normal(k.own_key, (2,)))
+
+    look_again = stateless(lambda self, k, s: self.look(k, s))
+
+    def personalize(self, k, s):
+        return ()
+
+
+@pytest.mark.parametrize("engine", ["simulate", "loop", "wire"])
+def test_rows_can_be_mapped_in_order(engine):
+    """Room is that of the longest client, 14 rows; what lies behind a client's rows is zero."""
+    training = begin(LookInOrder(), numbered(), models=("softmax",), engine=engine)
+    training.start()
+    seen = training.server
+    for i, (first, n) in enumerate([(0, 9), (9, 14), (23, 3)]):
+        own, new = np.arange(first, first + n), np.array([100, 101, 102])
+        np.testing.assert_array_equal(seen.rows[i], np.pad(own, (0, 14 - n)))
+        np.testing.assert_array_equal(seen.made[i], np.pad(np.concatenate([own, new]), (0, 14 + 5 - n - 3)))
+        np.testing.assert_array_equal(seen.instead[i], np.pad(100 + np.arange(n - 1), (0, 14 - n + 1)))
+
+
+def test_a_clients_own_key_is_the_same_in_every_program_and_round():
+    training = begin(LookInOrder(), numbered(), models=("softmax",))
+    training.start()
+    first = np.asarray(training.server.own)
+    training.step()
+    np.testing.assert_array_equal(training.server.own, first)
+    assert len(np.unique(first)) == first.size
+
+
 def test_a_program_can_run_at_the_server():
     """There the public rows are its train rows; nobody is asked, nothing is sent, and clients' draws stay what they were."""
     fed = small_digits(2, public=9)

@@ -208,6 +208,16 @@ def test_costs_by_hand():
     assert {name: row[name] for name in expected} == pytest.approx(expected)
 
 
+def test_what_was_asked_before_the_first_round_counts_in_sums_alone():
+    made = rounds(
+        {"round": 0, "answered": 3, "bytes_down": 300, "bytes_up": 600, "seconds": 5.0},
+        {"round": 1, "answered": 2, "bytes_down": 20, "bytes_up": 8, "seconds": 1.0},
+    )
+    row = metrics.costs(made, pl.DataFrame({"method": ["A"], "round": [1]}), clients=4).row(0, named=True)
+    expected = {"down_round": 10, "up_round": 4, "bytes_round": 14, "bytes_client": 928 / 4, "bytes_chosen": 928 / 4, "seconds": 6}
+    assert {name: row[name] for name in expected} == pytest.approx(expected)
+
+
 def test_nobody_answered_so_nobody_knows_the_bytes_of_a_client():
     row = metrics.costs(rounds({"round": 1, "cohort": 3}), pl.DataFrame({"method": ["A"], "round": [1]}), clients=3).row(0, named=True)
     assert (row["bytes_round"], row["bytes_client"]) == (None, 0.0)

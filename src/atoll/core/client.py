@@ -21,7 +21,7 @@ class Client:
     id: int32 scalar, the client's number. round: int32 scalar. key: this program's key for (seed, program, round, client).
     common_key: the key from which the server draws its first model; so a client can begin with the same weights without being sent any.
     n: number of train rows. model: the client's architecture. outputs: number of classes (or target columns).
-    train: its train rows; public: the shared public rows or None. Both offer fold, mean, draw, take (see Rows); k.fold is k.train.fold and so on.
+    train: its train rows; public: the shared public rows or None. Both offer fold, mean, map, draw, take (see Rows); k.fold is k.train.fold and so on.
     state: the private value kept at the client between rounds.
     """
 
@@ -50,6 +50,7 @@ class Client:
         self.fold = train.fold
         self.repeat = train.repeat
         self.mean = train.mean
+        self.map = train.map
         self.draw = train.draw
         self._work = work
         self._state = state
@@ -70,10 +71,19 @@ class Client:
 
     def with_rows(self, x: Array, y: Array, n: Array | int) -> Client:
         """This client with `n` more train rows: the first of x [room, ...] and y [room, ...], as the model sees them. It has no private state."""
+        return self.on(self.train.with_more(x, y, n))
+
+    def on(self, train: Rows) -> Client:
+        """This client with other train rows (see Rows.with_made and Rows.instead). It has no private state."""
         return Client(
             id=self.id, round=self.round, key=self.key, common_key=self.common_key, model=self.model, work=self._work,
-            train=self.train.with_more(x, y, n), public=self.public_rows,
+            train=train, public=self.public_rows,
         )  # fmt: skip
+
+    @property
+    def own_key(self) -> Array:
+        """A key of this client that is the same in every program and round: for what it draws once and must find again."""
+        return jax.random.fold_in(jax.random.fold_in(self.common_key, 1 << 29), self.id)
 
     def key_for(self, purpose: int) -> Array:
         """A second, third, ... key where one program draws for several purposes."""

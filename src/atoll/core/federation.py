@@ -179,7 +179,8 @@ class Fed:
         """Runs a client program at the server, which stands for a client whose train rows are the public rows. Nothing is sent and nothing is booked."""
         x, y = self.public
         start, count = ({"train": jnp.asarray([n], jnp.int32)} for n in (0, len(y)))
-        rows = Data(Flat(x.reshape(len(x), -1), y, jnp.float32(0), jnp.float32(1)), start, count, None)
+        room = {"train": jnp.zeros((len(y), 0))}
+        rows = Data(Flat(x.reshape(len(x), -1), y, jnp.float32(0), jnp.float32(1)), start, count, room, None)
         task = Task(self.method, program, program.__name__, self.model, SERVER_CHUNK, stateful=False)
         if task not in self._at_server:
             self._at_server[task] = jax.jit(lambda rows, at, shared: task(rows, at, shared, None, ()).reply)

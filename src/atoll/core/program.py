@@ -29,6 +29,7 @@ class Data(NamedTuple):
     flat: Flat
     start: dict[str, Array]  # split -> int32 [clients (+ 1)]; the last entry may be the pool of all seen clients' train rows
     count: dict[str, Array]
+    room: dict[str, Array]  # split -> [most rows of a client, 0]: no bytes; its shape is known when a program is compiled
     public: Flat | None
 
 
@@ -84,12 +85,19 @@ class Task:
 
     def _view(self, data: Data, at: Context, work: Work, state: Any) -> Client:
         key = jax.random.fold_in(at.key, at.id)
-        train = Rows(data.flat, self.model.input_shape, data.start["train"][at.row], data.count["train"][at.row], key, at.budget, work, self.chunk)
+        train = _rows(data, "train", at, key, work, self.model, self.chunk)
         public = None
         if data.public is not None:
-            public = Rows(data.public, self.model.input_shape, jnp.int32(0), jnp.int32(data.public.y.shape[0]), key, at.budget, work, self.chunk)
+            n = data.public.y.shape[0]
+            public = Rows(data.public, self.model.input_shape, jnp.int32(0), jnp.int32(n), key, at.budget, work, self.chunk, n)
         given = {"state": state} if self.stateful else {}
         return Client(id=at.id, round=at.round, key=key, common_key=at.common, model=self.model, train=train, public=public, work=work, **given)
+
+
+def _rows(data: Data, split: str, at: Context, key: Array, work: Work, model: Model, chunk: int) -> Rows:
+    """The rows of a split of the client whose call `at` is."""
+    start, count, room = data.start[split][at.row], data.count[split][at.row], len(data.room[split])
+    return Rows(data.flat, model.input_shape, start, count, key, at.budget, work, chunk, room)
 
 
 class Score(NamedTuple):
@@ -134,7 +142,7 @@ class Evaluation:
             return Score(nothing, nothing, nothing)
         sums = []
         for split in SCORED:
-            rows = Rows(data.flat, self.model.input_shape, data.start[split][at.row], data.count[split][at.row], k.key, at.budget, work, self.chunk)
+            rows = _rows(data, split, at, k.key, work, self.model, self.chunk)
             sums.append(rows.sum(lambda batch: self._sums(k, w, batch)))
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sums)
 

@@ -41,10 +41,13 @@ class Flat(NamedTuple):
 class Rows:
     """`n` rows of one owner inside flat arrays. All sizes may be traced."""
 
-    def __init__(self, flat: Flat, shape: tuple[int, ...], start: Array, n: Array, key: Array, budget: Array, work: Work, chunk: int):
-        """`shape` of a row; `budget`: the share of asked steps that this client can do; `chunk`: rows per pass where the order does not matter."""
+    def __init__(self, flat: Flat, shape: tuple[int, ...], start: Array, n: Array, key: Array, budget: Array, work: Work, chunk: int, room: int):
+        """`shape` of a row; `budget`: the share of asked steps that this client can do; `chunk`: rows per pass where the order does not matter;
+        `room`: a number that is known when the program is compiled and that n does not exceed.
+        """
         self.n = n
         self.key = key
+        self.room = room
         self._passes = (n + chunk - 1) // chunk  # over all rows
         self._flat, self._shape, self._start, self._budget, self._work, self._chunk = flat, shape, start, budget, work, chunk
 
@@ -90,6 +93,20 @@ class Rows:
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)
         return self._work.run(one, zero, self._passes, steps=0, fixed=True)
 
+    def map(self, of: Callable[[Batch], Any]) -> Any:
+        """`of(batch)`, arrays [batch, ...], for every row in order: arrays [room, ...], which are zeros behind the n-th row."""
+
+        def one(t: Array, whole: Any) -> Any:
+            position = t * self._chunk + jnp.arange(self._chunk, dtype=jnp.int32)
+            real = position < self.n
+            part = of(self._take(position, real, _batch_key(self.key, t)))
+            at = jnp.where(real, position, self.room)  # filling lies behind the end
+            return jax.tree.map(lambda all, some: all.at[at].set(some, mode="drop"), whole, part)
+
+        like = jax.eval_shape(lambda: of(self._take(jnp.zeros(self._chunk, jnp.int32), jnp.ones(self._chunk, bool), self.key)))
+        zero = jax.tree.map(lambda s: jnp.zeros((self.room, *s.shape[1:]), s.dtype), like)
+        return self._work.run(one, zero, self._passes, steps=0, fixed=True)
+
     def draw(self, size: int, key: Array) -> Batch:
         """`size` distinct rows at random; all rows (the rest masked) where there are fewer."""
         position = jnp.arange(size, dtype=jnp.int32)
@@ -101,7 +118,26 @@ class Rows:
 
     def with_more(self, x: Array, y: Array, n: Array | int) -> Rows:
         """These rows and `n` more, the first of x [room, ...] and y [room, ...], which are as a model sees them (normalised)."""
-        return _Extended(self, x, y, n)
+        return self.with_made(lambda at: (x.at[at].get(mode="clip"), y.at[at].get(mode="clip")), n, len(y))
+
+    def with_made(self, make: Callable[[Array], tuple[Array, Array]], n: Array | int, room: int) -> Rows:
+        """These rows and `n` <= `room` more, which `make(numbers [batch])` makes: (x, y) as a model sees them, the same whenever a number comes up."""
+
+        def both(order: Array) -> tuple[Array, Array]:
+            mine = order < self.n
+            own = self._take(jnp.where(mine, order, 0), jnp.ones(order.shape, bool), self.key)
+            x, y = make(jnp.where(mine, 0, order - self.n))
+
+            def pick(a: Array, b: Array) -> Array:
+                return jnp.where(mine.reshape(-1, *(1,) * (a.ndim - 1)), a, b.astype(a.dtype))
+
+            return pick(own.x, x), pick(own.y, y)
+
+        return self.instead(both, self.n + n, self.room + room)
+
+    def instead(self, make: Callable[[Array], tuple[Array, Array]], n: Array | int, room: int) -> Rows:
+        """`n` <= `room` rows that `make(numbers [batch])` makes, in place of these."""
+        return _Made(self, make, jnp.asarray(n, jnp.int32), room)
 
     def _take(self, order: Array, real: Array, key: Array) -> Batch:
         at = self._start + jnp.where(real, order, 0)
@@ -109,24 +145,16 @@ class Rows:
         return Batch(x, y, real.astype(jnp.float32), key)
 
 
-class _Extended(Rows):
-    """Rows of an owner, and behind them rows that were given to it or made by it."""
+class _Made(Rows):
+    """Rows that a function makes of their numbers."""
 
-    def __init__(self, own: Rows, x: Array, y: Array, n: Array | int):
-        more = jnp.asarray(n, jnp.int32)
-        super().__init__(own._flat, own._shape, own._start, own.n + more, own.key, own._budget, own._work, own._chunk)
-        self._own, self._x, self._y = own, x, y
+    def __init__(self, old: Rows, make: Callable[[Array], tuple[Array, Array]], n: Array, room: int):
+        super().__init__(old._flat, old._shape, old._start, n, old.key, old._budget, old._work, old._chunk, room)
+        self._make = make
 
     def _take(self, order: Array, real: Array, key: Array) -> Batch:
-        mine = order < self._own.n
-        own = self._own._take(jnp.where(mine, order, 0), real, key)
-        at = jnp.where(mine, 0, order - self._own.n)
-        x, y = self._x.at[at].get(mode="clip"), self._y.at[at].get(mode="clip")
-
-        def pick(a: Array, b: Array) -> Array:
-            return jnp.where(mine.reshape(-1, *(1,) * (a.ndim - 1)), a, b.astype(a.dtype))
-
-        return Batch(pick(own.x, x), pick(own.y, y), own.mask, key)
+        x, y = self._make(jnp.where(real, order, 0))
+        return Batch(x, y, real.astype(jnp.float32), key)
 
 
 def _batch_key(key: Array, t: Array | int) -> Array:

@@ -22,7 +22,7 @@ def place(fed: Federation) -> Data:
         pooled = int(fed.count["train"][: fed.seen].sum()) if split == "train" else 0
         start[split] = jnp.asarray(np.append(fed.start[split], 0), jnp.int32)
         count[split] = jnp.asarray(np.append(fed.count[split], pooled), jnp.int32)
-    return Data(flat(fed, fed.x, fed.y), start, count, public_rows(fed))
+    return Data(flat(fed, fed.x, fed.y), start, count, rooms(longest(fed)), public_rows(fed))
 
 
 def place_one(fed: Federation, client: int, sizes: dict[str, int]) -> Data:
@@ -36,7 +36,16 @@ def place_one(fed: Federation, client: int, sizes: dict[str, int]) -> Data:
             parts.append(part)
         start[split], count[split] = jnp.asarray([at], jnp.int32), jnp.asarray([n], jnp.int32)
         at += sizes[split]
-    return Data(flat(fed, np.concatenate(xs), np.concatenate(ys)), start, count, public_rows(fed))
+    return Data(flat(fed, np.concatenate(xs), np.concatenate(ys)), start, count, rooms(sizes), public_rows(fed))
+
+
+def longest(fed: Federation) -> dict[str, int]:
+    """Split -> the most rows that a client has in it, at least one. (The pool has more train rows: it has no room for them.)"""
+    return {split: int(max(1, fed.count[split].max())) for split in SPLITS}
+
+
+def rooms(sizes: dict[str, int]) -> dict[str, jax.Array]:
+    return {split: jnp.zeros((sizes[split], 0)) for split in SPLITS}
 
 
 def public_rows(fed: Federation) -> Flat | None:

@@ -15,10 +15,10 @@ from atoll.core.errors import AtollError
 from atoll.core.federation import Facts
 from atoll.core.keys import common_key, host_generator, purpose_key
 from atoll.core.method import is_on_host
-from atoll.core.program import SPLITS, Context, Data, Joined
+from atoll.core.program import Context, Data, Joined
 from atoll.data.federation import Federation
 from atoll.engine.codec import decode, encode
-from atoll.engine.device import chunk_size, nbytes, place_one
+from atoll.engine.device import chunk_size, longest, nbytes, place_one
 from atoll.engine.exchange import Job, Part
 from atoll.engine.host import HostClient, HostRows
 from atoll.engine.loop import fold_replies, fresh_state
@@ -78,7 +78,7 @@ class Wire:
     def __init__(self, fed: Federation, facts: Facts, seed: int):
         self.seed = seed
         self.chunk = chunk_size(fed)
-        sizes = {split: int(max(1, fed.count[split].max())) for split in SPLITS}
+        sizes = longest(fed)
         rows = HostRows(fed)
         self._fed, self._facts = fed, facts
         self._nodes = [Node(i, place_one(fed, i, sizes), rows, seed) for i in range(facts.clients)]

@@ -8,7 +8,8 @@ import polars as pl
 def costs(rounds: pl.DataFrame, chosen: pl.DataFrame, *, clients: int) -> pl.DataFrame:
     """Costs per method.
 
-    rounds: as in rounds.parquet (bytes are those of the whole cohort, and only clients that answer cause traffic). chosen: [method, round].
+    rounds: as in rounds.parquet (bytes are those of the whole cohort, and only clients that answer cause traffic); round 0 is what a method asked before the
+    first round, and counts in sums over all rounds alone. chosen: [method, round].
     clients: number of seen clients. Returns one row per method:
 
     down_round, up_round, bytes_round    bytes per round of a client that takes part: sum over rounds / sum of clients that answered
@@ -22,13 +23,14 @@ def costs(rounds: pl.DataFrame, chosen: pl.DataFrame, *, clients: int) -> pl.Dat
     """
     until = rounds.join(chosen.select("method", pl.col("round").alias("until")), on="method", how="left", maintain_order="left")
     both = pl.col("bytes_down") + pl.col("bytes_up")
-    answered = pl.col("answered").sum()
+    ordinary = pl.col("round") > 0
+    answered = pl.col("answered").filter(ordinary).sum()
     some = answered > 0
     totals = ("flops", "steps", "seconds", "cpu_seconds", "eval_seconds")
     return until.group_by("method", maintain_order=True).agg(
-        pl.when(some).then(pl.col("bytes_down").sum() / answered).alias("down_round"),
-        pl.when(some).then(pl.col("bytes_up").sum() / answered).alias("up_round"),
-        pl.when(some).then(both.sum() / answered).alias("bytes_round"),
+        pl.when(some).then(pl.col("bytes_down").filter(ordinary).sum() / answered).alias("down_round"),
+        pl.when(some).then(pl.col("bytes_up").filter(ordinary).sum() / answered).alias("up_round"),
+        pl.when(some).then(both.filter(ordinary).sum() / answered).alias("bytes_round"),
         (both.sum() / clients).alias("bytes_client"),
         (both.filter(pl.col("round") <= pl.col("until")).sum() / clients).alias("bytes_chosen"),
         (pl.col("flops").sum() / clients).alias("flops_client"),

@@ -152,8 +152,8 @@ def _rounds(plan: Plan, training: Training, checkpoint: Checkpoint, watcher: Wat
     if checkpoint.round >= 0:
         checkpoint.restore(training)
     else:
-        training.start()
-        checkpoint.save(training, set(), costs, [training.evaluate()], "running")
+        opening = training.start()
+        checkpoint.save(training, set(), [opening] if opening.cohort else [], [training.evaluate()], "running")
     while training.round < spec.rounds:
         cost = training.step()
         changed |= training.fed.traffic.answered

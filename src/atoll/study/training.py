@@ -73,9 +73,11 @@ class Training:
         self.server: Any = None
         engine.executor.begin(self.label)
 
-    def start(self) -> None:
-        """Makes the first server state."""
-        self.server = self.method.init(self.fed)
+    def start(self) -> RoundCost:
+        """Makes the first server state. What `init` asks of clients is the cost of a round 0."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        self.server = jax.block_until_ready(self.method.init(self.fed))
+        return self._cost(time.perf_counter() - wall, time.process_time() - cpu)
 
     def restore(self, round: int, server: Any, states: dict[int, Any]) -> None:
         """Continues after `round` from what a checkpoint holds."""
