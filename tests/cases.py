@@ -13,6 +13,7 @@ from atoll.core.model import Model
 from atoll.engine.device import nbytes
 from atoll.methods.apfl import APFL
 from atoll.methods.aruba import ARUBA
+from atoll.methods.astraea import Astraea
 from atoll.methods.data_sharing import DataSharing
 from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
@@ -92,6 +93,18 @@ CASES: dict[str, Case] = {
         up=lambda b: b.model + W,
         public=10,
         bad=("alpha", 0.0),
+    ),
+    "astraea": Case(
+        Astraea(batch=4, gamma=2),
+        down=lambda b: b.model + 4 * b.net.outputs + 4,  # with a ratio for each label, and the number of the pass
+        up=lambda b: b.model + W,
+        bad=("T_a", 0.1),
+    ),
+    "astraea-passes": Case(
+        Astraea(batch=4, gamma=3, E_m=2),
+        down=lambda b: 2 * (b.model + 4 * b.net.outputs + 4),
+        up=lambda b: 2 * (b.model + W),
+        bad=("gamma", 0),
     ),
     "fedcl": Case(FedCL(batch=4), down=lambda b: 2 * b.model, up=lambda b: b.model + W, public=10, bad=("lam", -1.0)),
     "moon": Case(MOON(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("tau", 0.0)),

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import Array
+from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score
 
 from atoll.core.adaptation import coral_loss, moments
@@ -21,6 +22,7 @@ from atoll.data.federation import Federation
 from atoll.data.sheet import majority_accuracy
 from atoll.methods.apfl import APFL
 from atoll.methods.aruba import ARUBA
+from atoll.methods.astraea import Astraea
 from atoll.methods.data_sharing import DataSharing
 from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
@@ -43,7 +45,7 @@ from atoll.methods.reptile import Reptile
 from atoll.methods.scaffold import Scaffold
 from atoll.parts.conditions import Conditions
 from atoll.parts.wrappers import FineTune
-from tests.harness import Trained, train
+from tests.harness import Trained, federation, train
 
 pytestmark = pytest.mark.xdist_group("behaviour")  # many tests look at the same runs
 
@@ -214,3 +216,25 @@ def test_fedhealth_adapts_and_holds_features_together():
         far[eta] = float(run.training.fed.ask(run.training.fed.everyone(), distance, run.server).coral.mean())
         assert run.accuracy() > run.accuracy(model="global") + 0.02
     assert far[1.0] < 0.75 * far[0.0]
+
+
+def long_tailed(clients: int = 20, most: int = 130, fewest: int = 6) -> Federation:
+    """From 130 zeros down to 6 nines to train, in two shards of one or two labels per client; 40 of each label to test."""
+    random, d = np.random.default_rng(0), load_digits()
+    ranked = [random.permutation(np.flatnonzero(d.target == c)) for c in range(10)]
+    rows = np.concatenate([of[40 : 40 + round(most * (fewest / most) ** (c / 9))] for c, of in enumerate(ranked)])
+    shards = [np.array_split(rows, 2 * clients)[i] for i in random.permutation(2 * clients)]
+    train = [np.concatenate(shards[2 * i : 2 * i + 2]) for i in range(clients)]
+    test = np.array_split(random.permutation(np.concatenate([of[:40] for of in ranked])), clients)
+    order = np.concatenate([*train, *test])
+    counts = [(len(own), 0, len(tested)) for own, tested in zip(train, test, strict=True)]
+    return federation(d.images[order].astype(np.uint8), d.target[order].astype(np.int32), counts, scale=1 / 16)
+
+
+def test_astraea_balances_what_is_uneven_among_all_and_among_each():
+    """Mediators make up for clients with few labels, and resampling for labels with few rows: each does its part, on test rows of all labels alike."""
+    fed, never = long_tailed(), {"T_a": -99.0, "T_d": 99.0}
+    methods = (FedAvg(**WORK), Astraea(**WORK, **never), Astraea(**WORK))
+    plain, mediated, both = (train(m, fed, 15, models=("mlp:32",), threads=2).accuracy(model="global") for m in methods)
+    assert mediated > plain + 0.1
+    assert both > mediated + 0.06

@@ -314,7 +314,7 @@ class LookInOrder:
             return rows.x[:, 0]
 
         more, other = k.train.with_made(make, 3, 5), k.train.instead(make, k.n - 1, k.train.room)
-        return Mapped(k.map(number), k.on(more).map(number), other.map(number), jax.random.normal(k.own_key, (2,)))
+        return Mapped(k.map(number), k.on(more).map(number), other.map(number), jax.random.normal(k.lasting_key(0), (2,)))
 
     look_again = stateless(lambda self, k, s: self.look(k, s))
 
@@ -367,3 +367,64 @@ class LookAtPublic:
 
     def personalize(self, k, s):
         return ()
+
+
+class Visits(NamedTuple):
+    own: object  # [40] how often each row was visited as it is
+    made: object  # [40] how often as a copy
+    n: object
+    mean: object
+    drawn: object  # distinct rows in a draw
+
+
+@method
+class Repeat:
+    """Counts visits of rows that are there several times or not at all; copies carry their row's number + 100 * copy + 1000 * that number."""
+
+    def init(self, fed):
+        return jnp.zeros(())
+
+    def round(self, s, fed):
+        return fed.ask(fed.everyone(), self.look, s).reply
+
+    def look(self, k, s):
+        times = jnp.arange(20, dtype=jnp.int32) % 4  # room for more rows than any client has
+
+        def change(x, row, copy):
+            return x + (100 * copy + 1000 * row)[:, None]
+
+        more = k.with_repeated(times, change)
+
+        def count(seen, batch):
+            number = batch.x[:, 0].astype(int)
+            row, copy = number % 100, number // 100 % 10
+            place = number // 1000  # of the copied row among its owner's
+            own = seen[0].at[row].add(batch.mask * (copy == 0))
+            made = seen[1].at[row].add(batch.mask * (copy > 0) * (copy < times[place]))
+            return own, made
+
+        (own, made), _ = more.fold(count, (jnp.zeros(40), jnp.zeros(40)), batch=4, epochs=2)
+        mean = more.mean(lambda rows: (rows.x[:, 0] % 100 * rows.mask).sum() / rows.mask.sum())
+        return Visits(own, made, more.n, mean, more.draw(64, k.key).mask.sum())
+
+    def personalize(self, k, s):
+        return ()
+
+    def predict(self, k, w, x):
+        return jnp.zeros((x.shape[0], 2))
+
+
+@pytest.mark.parametrize("engine", ["simulate", "loop", "wire"])
+def test_repeated_rows_are_there_as_often_as_said(engine):
+    seen = train(Repeat(), numbered(), 1, models=("softmax",), engine=engine).server
+    first = 0
+    for i, n in enumerate((9, 14, 3)):
+        times = np.arange(n) % 4
+        own, made = np.zeros(40), np.zeros(40)
+        own[first : first + n] = 2 * (times > 0)
+        made[first : first + n] = 2 * np.maximum(times - 1, 0)
+        np.testing.assert_array_equal(seen.own[i], own)
+        np.testing.assert_array_equal(seen.made[i], made)
+        assert seen.n[i] == seen.drawn[i] == times.sum()
+        assert seen.mean[i] == pytest.approx(np.average(np.arange(first, first + n), weights=times))
+        first += n

@@ -9,7 +9,7 @@ from jax import Array
 
 from atoll.core.errors import AtollError
 from atoll.core.model import Model
-from atoll.core.rows import Rows
+from atoll.core.rows import Change, Rows
 from atoll.core.work import Work
 
 _NO_STATE = object()
@@ -73,6 +73,10 @@ class Client:
         """This client with `n` more train rows: the first of x [room, ...] and y [room, ...], as the model sees them. It has no private state."""
         return self.on(self.train.with_more(x, y, n))
 
+    def with_repeated(self, times: Array, change: Change) -> Client:
+        """This client with its train rows as often as said; see Rows.repeated. It has no private state."""
+        return self.on(self.train.repeated(times, change))
+
     def on(self, train: Rows) -> Client:
         """This client with other train rows (see Rows.with_made and Rows.instead). It has no private state."""
         return Client(
@@ -80,10 +84,9 @@ class Client:
             train=train, public=self.public_rows,
         )  # fmt: skip
 
-    @property
-    def own_key(self) -> Array:
-        """A key of this client that is the same in every program and round: for what it draws once and must find again."""
-        return jax.random.fold_in(jax.random.fold_in(self.common_key, 1 << 29), self.id)
+    def lasting_key(self, purpose: int) -> Array:
+        """A key of this client that is the same in all rounds and programs: for what it draws once and must find again."""
+        return jax.random.fold_in(jax.random.fold_in(self.common_key, (1 << 29) + purpose), self.id)
 
     def key_for(self, purpose: int) -> Array:
         """A second, third, ... key where one program draws for several purposes."""

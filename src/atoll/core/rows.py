@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from atoll.core.errors import AtollError
 from atoll.core.keys import shuffle
 from atoll.core.work import Work
 
@@ -20,6 +21,9 @@ class Batch(NamedTuple):
     y: Array  # [batch] int32 labels, [batch] float32 targets or [batch, T] int32 next tokens
     mask: Array  # [batch] float32, 1 for a real row and 0 for filling
     key: Array  # a key of this batch's own, for dropout and the like
+
+
+Change = Callable[[Array, Array, Array], Array]  # x [batch, ...], the row's number [batch], which copy of it [batch] (1, 2, ...) -> x
 
 
 class Flat(NamedTuple):
@@ -41,9 +45,9 @@ class Flat(NamedTuple):
 class Rows:
     """`n` rows of one owner inside flat arrays. All sizes may be traced."""
 
-    def __init__(self, flat: Flat, shape: tuple[int, ...], start: Array, n: Array, key: Array, budget: Array, work: Work, chunk: int, room: int):
+    def __init__(self, flat: Flat, shape: tuple[int, ...], start: Array, n: Array, key: Array, budget: Array, work: Work, chunk: int, room: int | None):
         """`shape` of a row; `budget`: the share of asked steps that this client can do; `chunk`: rows per pass where the order does not matter;
-        `room`: a number that is known when the program is compiled and that n does not exceed.
+        `room`: a number that is known when the program is compiled and that n does not exceed; None where there is none.
         """
         self.n = n
         self.key = key
@@ -95,16 +99,17 @@ class Rows:
 
     def map(self, of: Callable[[Batch], Any]) -> Any:
         """`of(batch)`, arrays [batch, ...], for every row in order: arrays [room, ...], which are zeros behind the n-th row."""
+        room = self._bound()
 
         def one(t: Array, whole: Any) -> Any:
             position = t * self._chunk + jnp.arange(self._chunk, dtype=jnp.int32)
             real = position < self.n
             part = of(self._take(position, real, _batch_key(self.key, t)))
-            at = jnp.where(real, position, self.room)  # filling lies behind the end
+            at = jnp.where(real, position, room)  # filling lies behind the end
             return jax.tree.map(lambda all, some: all.at[at].set(some, mode="drop"), whole, part)
 
         like = jax.eval_shape(lambda: of(self._take(jnp.zeros(self._chunk, jnp.int32), jnp.ones(self._chunk, bool), self.key)))
-        zero = jax.tree.map(lambda s: jnp.zeros((self.room, *s.shape[1:]), s.dtype), like)
+        zero = jax.tree.map(lambda s: jnp.zeros((room, *s.shape[1:]), s.dtype), like)
         return self._work.run(one, zero, self._passes, steps=0, fixed=True)
 
     def draw(self, size: int, key: Array) -> Batch:
@@ -133,11 +138,33 @@ class Rows:
 
             return pick(own.x, x), pick(own.y, y)
 
-        return self.instead(both, self.n + n, self.room + room)
+        return self.instead(both, self.n + n, None if self.room is None else self.room + room)
 
-    def instead(self, make: Callable[[Array], tuple[Array, Array]], n: Array | int, room: int) -> Rows:
+    def instead(self, make: Callable[[Array], tuple[Array, Array]], n: Array | int, room: int | None) -> Rows:
         """`n` <= `room` rows that `make(numbers [batch])` makes, in place of these."""
         return _Made(self, make, jnp.asarray(n, jnp.int32), room)
+
+    def repeated(self, times: Array, change: Change) -> Rows:
+        """Row i of these `times[i]` times (int32 [room]), none included. The first of its occurrences is the row, the others are what `change` makes.
+
+        Nothing is stored: a copy is made anew whenever it is taken.
+        """
+        there = jnp.arange(times.shape[0]) < self.n
+        ends = jnp.cumsum(jnp.where(there, times, 0))  # where the occurrences of each row end
+
+        def make(order: Array) -> tuple[Array, Array]:
+            row = jnp.searchsorted(ends, order, side="right").astype(jnp.int32)
+            copy = order - jnp.where(row > 0, ends[row - 1], 0)
+            own = self._take(row, jnp.ones(row.shape, bool), self.key)
+            made = change(own.x, row, copy)
+            return jnp.where((copy > 0).reshape(-1, *(1,) * (own.x.ndim - 1)), made, own.x), own.y
+
+        return self.instead(make, ends[-1], None)
+
+    def _bound(self) -> int:
+        if self.room is None:
+            raise AtollError("How many rows there are at most is not known when the program is compiled, so they can't lie side by side (Rows.map). Fold them.")
+        return self.room
 
     def _take(self, order: Array, real: Array, key: Array) -> Batch:
         at = self._start + jnp.where(real, order, 0)
@@ -148,7 +175,7 @@ class Rows:
 class _Made(Rows):
     """Rows that a function makes of their numbers."""
 
-    def __init__(self, old: Rows, make: Callable[[Array], tuple[Array, Array]], n: Array, room: int):
+    def __init__(self, old: Rows, make: Callable[[Array], tuple[Array, Array]], n: Array, room: int | None):
         super().__init__(old._flat, old._shape, old._start, n, old.key, old._budget, old._work, old._chunk, room)
         self._make = make
 

@@ -74,9 +74,15 @@ class Training:
         engine.executor.begin(self.label)
 
     def start(self) -> RoundCost:
-        """Makes the first server state. What `init` asks of clients is the cost of a round 0."""
+        """Makes the first server state. What `init` asks of clients is the cost of a round 0.
+
+        AtollError where that takes an answer and no client can be reached.
+        """
         wall, cpu = time.perf_counter(), time.process_time()
-        self.server = jax.block_until_ready(self.method.init(self.fed))
+        try:
+            self.server = jax.block_until_ready(self.method.init(self.fed))
+        except NobodyAnswered:
+            raise AtollError(f"{self.label} asks clients before the first round, and none of them can be reached. Lower dropout.") from None
         return self._cost(time.perf_counter() - wall, time.process_time() - cpu)
 
     def restore(self, round: int, server: Any, states: dict[int, Any]) -> None:
