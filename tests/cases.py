@@ -72,6 +72,7 @@ class Case:
     asks_all: bool = False  # asks every client each round, whatever the selector says
     asks_nobody: bool = False  # asks no client at all: who drops out does not matter
     bad: tuple[str, Any] = ("lr", -1.0)  # a hyperparameter and a value out of its range
+    flops: float = 1e-6  # how nearly engines agree on them; less where a gradient over all rows stands in a loop, whose own passes XLA then counts otherwise
     wire: bool = True  # False: refuses to run where rows lie at different sites
 
 
@@ -85,6 +86,9 @@ CASES: dict[str, Case] = {
     "fedavg-ft": Case(FedAvgFT(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("what", "tail")),
     "fedavg-ft-head": Case(FedAvgFT(batch=4, what="head", ft_lr=0.1), down=lambda b: b.model, up=lambda b: b.model + W, bad=("ft_epochs", -1)),
     "fedprox": Case(FedProx(batch=4, mu=1.0), down=lambda b: b.model, up=lambda b: b.model + W, bad=("mu", -0.1)),
+    "fedprox-gamma": Case(
+        FedProx(batch=4, mu=1.0, epochs=4, gamma=0.6), down=lambda b: b.model, up=lambda b: b.model + 4 + W, bad=("gamma", 1.0), flops=0.02
+    ),
     "local": Case(Local(batch=4), down=lambda b: 0, up=lambda b: 0, asks_all=True),
     "scaffold": Case(Scaffold(batch=4), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W),
     "data-sharing": Case(

@@ -57,7 +57,7 @@ def test_loop_agrees_with_the_simulator(case):
     simulated, looped = run(case, **how), run(case, **how, engine="loop")
     assert_near(outcome(simulated), outcome(looped))
     assert simulated.costs[0].bytes_up == looped.costs[0].bytes_up
-    assert simulated.costs[0].flops == pytest.approx(looped.costs[0].flops)
+    assert simulated.costs[0].flops == pytest.approx(looped.costs[0].flops, rel=case.flops)
 
 
 @every_case

@@ -7,6 +7,7 @@ import pytest
 
 from atoll.core.work import Work, body_flops
 from atoll.methods.fedavg import FedAvg
+from atoll.methods.fedprox import FedProx
 from tests.harness import federation, train
 
 A = jnp.ones((8, 16))
@@ -61,3 +62,38 @@ def test_gradients_over_all_rows_inside_a_loop_count_every_pass():
         flops[engine] = trained.costs[0].flops
         assert products < flops[engine] < 1.5 * products
     assert flops["simulate"] == pytest.approx(flops["loop"], rel=0.01)
+
+
+def test_a_loop_that_ends_early_costs_what_it_did():
+    """w = 2^t is asked after every two passes whether it is large enough: of at most seven passes it makes four, or seven where it is never; asked twice or
+    four times. A pass costs one product, a question two."""
+    double, same = 2 * jnp.eye(16), jnp.eye(16)
+
+    def body(t, v):
+        return v @ double
+
+    product = 2 * 8 * 16 * 16
+    for enough, passes, asked in ((9, 4, 2), (1e9, 7, 4), (0, 2, 1)):
+
+        def ends(v, enough=enough):
+            return ((v @ same) @ same)[0, 0] > enough
+
+        work = Work()
+        after, done = work.run_until(body, A, jnp.int32(7), 2, ends)
+        assert int(done) == int(work.steps) == passes
+        np.testing.assert_array_equal(after, np.asarray(A) * 2.0**passes)
+        assert float(work.flops) == pytest.approx(product * (passes + 2 * asked), rel=0.05)
+    after, done = Work().run_until(body, A, jnp.int32(0), 2, lambda v: v[0, 0] > 9)
+    assert int(done) == 0
+    np.testing.assert_array_equal(after, A)
+
+
+def test_questions_over_all_rows_count_every_pass():
+    """FedProx with a gamma that nobody reaches: beyond FedAvg-like steps, a gradient over all rows per epoch and two per round."""
+    x, y = np.random.default_rng(0).random((700, 50)).astype(np.float32), np.tile(np.arange(10, dtype=np.int32), 70)
+    fed = federation(x, y, [(300, 20, 20), (100, 20, 20)])
+    for batch in (10, 0):
+        plain, measured = (train(FedProx(batch=batch, epochs=3, gamma=gamma), fed, 1, models=("softmax",)) for gamma in (0.0, 1e-9))
+        chunk = plain.training.engine.executor.chunk
+        products = sum((3 + 2) * -(-n // chunk) * 2 * chunk * 50 * 10 * 2 for n in (300, 100))
+        assert products < measured.costs[0].flops - plain.costs[0].flops < 1.5 * products

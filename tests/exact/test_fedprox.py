@@ -16,7 +16,7 @@ from atoll.core.local import proximal
 from atoll.core.method import configured
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedprox import FedProx
-from tests.exact.plain import Circumstances, first_model, key, rows, sgd, weights
+from tests.exact.plain import Circumstances, add, first_model, gradient, key, rows, sgd, weights
 from tests.harness import Fixed, assert_near, assert_same, begin, leaves, linear, normed, quadratics, small_digits, train
 
 A, B = np.array([1.0, 2.0, 4.0, 0.5]), np.array([0.0, 1.0, -1.0, 3.0])
@@ -58,7 +58,7 @@ def test_the_proximal_step_by_hand():
     w = weights(first_model(begin(FedProx(), fed, models=("softmax",))))
     for round in (1, 2):
         w = sgd(w, *rows(fed, 0), 0.2, 3, 4, key("update", round, 0), mu=2.0)
-    assert_near(weights(train(FedProx(lr=0.2, epochs=3, batch=4, mu=2.0), fed, 2, models=("softmax",)).server), w)
+    assert_near(weights(train(FedProx(lr=0.2, epochs=3, batch=4, mu=2.0), fed, 2, models=("softmax",)).server.w), w)
 
 
 def test_partial_work_of_stragglers_counts():
@@ -74,6 +74,69 @@ def test_partial_work_of_stragglers_counts():
     lost, wanted = (train(FedAvg(**how), small_digits(), 1, **given) for given in ({"conditions": slow}, {"selector": Fixed(2, 3)}))
     assert_near(lost.server, wanted.server, 1e-6)
     assert lost.costs[0].answered == 2
+
+
+@pytest.mark.parametrize("gamma", [0.5, 0.1, 0.03])
+def test_clients_stop_where_they_are_inexact_enough(gamma):
+    """On quadratics t full steps shrink the gradient of h_i to |1 - lr (a_i + mu)|^t of the first: client i stops at the least t that is small enough, at
+    most 12. What it reached is reported; the mean of the w_i and of the gamma_i is over equal clients."""
+    lr, mu, most = 0.1, 1.0, 12
+    shrinks = np.abs(1 - lr * (A + mu))
+    t = np.minimum(np.ceil(np.log(gamma) / np.log(shrinks)), most)
+    assert len(set(t)) > 1
+    assert (t < most).any()
+    training = begin(FedProx(), quadratics(list(A), list(B)), **linear())
+    w0 = leaves(first_model(training))[0].item()
+    v = (A * B + mu * w0) / (A + mu)
+    trained = train(FedProx(lr=lr, epochs=most, batch=0, mu=mu, gamma=gamma), quadratics(list(A), list(B)), 1, **linear())
+    assert trained.costs[0].steps == t.sum()
+    assert_near(leaves(trained.server.w)[0].item(), np.mean(v + shrinks**t * np.sign(1 - lr * (A + mu)) ** t * (w0 - v)), 2e-6)
+    assert float(trained.server.gamma) == pytest.approx(np.mean(shrinks**t), rel=1e-4)
+
+
+def test_inexactness_in_batches_by_hand():
+    """NumPy, epoch by epoch: the gradient of h over all rows is measured after each; batches, their order and the norm over both kernel and bias."""
+    fed, lr, mu, gamma, most = small_digits(3), 0.1, 1.0, 0.3, 9
+    start = weights(first_model(begin(FedProx(), fed, models=("softmax",))))
+
+    def slope(v, x, y):
+        return np.sqrt(sum((part**2).sum() for part in add(gradient(v, x, y), add(v, start, -1.0), mu)))
+
+    epochs, reached, n = [], [], []
+    for i in range(3):
+        x, y = rows(fed, i)
+        for epoch in range(1, most + 1):
+            v = sgd(start, x, y, lr, epoch, 4, key("update", 1, i), mu=mu)
+            ratio = slope(v, x, y) / slope(start, x, y)
+            if ratio <= gamma:
+                break
+        epochs.append(epoch)
+        reached.append(ratio)
+        n.append(len(x))
+    assert len(set(epochs)) > 1
+    trained = train(FedProx(lr=lr, epochs=most, batch=4, mu=mu, gamma=gamma), fed, 1, models=("softmax",))
+    assert trained.costs[0].steps == sum(e * -(-rows // 4) for e, rows in zip(epochs, n, strict=True))
+    assert float(trained.server.gamma) == pytest.approx(np.average(reached, weights=n), rel=1e-4)
+
+
+def test_a_gamma_that_nobody_reaches_measures_and_changes_nothing():
+    how = {"lr": 0.1, "epochs": 3, "batch": 4, "mu": 1.0}
+    plain, measured = (train(FedProx(**how, gamma=gamma), small_digits(), 2) for gamma in (0.0, 1e-9))
+    assert_same(measured.server.w, plain.server.w)
+    assert measured.costs[0].steps == plain.costs[0].steps
+    assert plain.server.gamma is None
+    assert 0.01 < float(measured.server.gamma) < 1
+    assert measured.costs[0].bytes_up == plain.costs[0].bytes_up + 4 * 4
+    assert measured.costs[0].flops > plain.costs[0].flops
+
+
+def test_stragglers_are_less_exact():
+    """Client 0 manages 3 of 8 steps, and so reaches |1 - lr (a + mu)|^3 only."""
+    lr, mu = 0.1, 1.0
+    shrinks = np.abs(1 - lr * (A + mu))
+    slow = Circumstances(budget={0: 0.4})
+    trained = train(FedProx(lr=lr, epochs=8, batch=0, mu=mu, gamma=1e-6), quadratics(list(A), list(B)), 1, conditions=slow, **linear())
+    assert float(trained.server.gamma) == pytest.approx(np.mean(shrinks ** np.array([3, 8, 8, 8])), rel=1e-4)
 
 
 def test_buffers_are_not_pulled():

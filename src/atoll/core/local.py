@@ -76,10 +76,11 @@ def sgd(
     loss: Loss = data_loss,
     correction: Vector | None = None,
     key: Array | None = None,
+    until: Callable[[Vector], Array] | None = None,
 ) -> tuple[Vector, Array]:
     """Local SGD from `w`: w <- w - lr (g(w) + correction) over shuffled mini-batches; returns (w, number of steps K, int32).
 
-    batch: rows per step; 0 = the whole of the client's rows (one exact gradient step per epoch). epochs, steps, key: as in Rows.fold.
+    batch: rows per step; 0 = the whole of the client's rows (one exact gradient step per epoch). epochs, steps, key, until: as in Rows.fold.
     `correction` (of the parameters) is added to every gradient (SCAFFOLD's c - c_i). Buffers follow the batches; they are never stepped or corrected.
     """
 
@@ -91,13 +92,13 @@ def sgd(
         return step(k, w, corrected(g), buffered, lr)
 
     if batch:
-        return k.fold(one, w, batch=batch, epochs=epochs, steps=steps, key=key)
+        return k.fold(one, w, batch=batch, epochs=epochs, steps=steps, key=key, until=until)
 
     def full(_: Array, w: Vector) -> Vector:
         g, buffered = full_gradient(k, w, loss)
         return step(k, w, corrected(g), buffered, lr)
 
-    return k.repeat(full, w, epochs if steps is None else steps)
+    return k.repeat(full, w, epochs if steps is None else steps, until=until)
 
 
 def full_gradient(k: Client, w: Vector, loss: Loss = data_loss) -> tuple[Vector, Vector]:

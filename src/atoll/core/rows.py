@@ -55,11 +55,15 @@ class Rows:
         self._passes = (n + chunk - 1) // chunk  # over all rows
         self._flat, self._shape, self._start, self._budget, self._work, self._chunk = flat, shape, start, budget, work, chunk
 
-    def fold(self, step: Callable[[Any, Batch], Any], carry: Any, *, batch: int, epochs: float = 1, steps: Any = None, key: Array | None = None):
+    def fold(
+        self, step: Callable[[Any, Batch], Any], carry: Any, *,
+        batch: int, epochs: float = 1, steps: Any = None, key: Array | None = None, until: Callable[[Any], Array] | None = None,
+    ) -> tuple[Any, Any]:  # fmt: skip
         """`carry = step(carry, batch)` over shuffled mini-batches; returns (carry, number of steps done).
 
         `epochs` passes (a fraction is a part of a pass), or `steps` batches where given. The last batch of an epoch may be partial and counts as
         it is. A client with a reduced work budget (a straggler) does that share of the steps, at least one. `key` defaults to the program's.
+        `until(carry)` is asked after every epoch, and True ends the work.
         """
         per_epoch = (self.n + batch - 1) // batch
         wanted = jnp.floor(epochs * per_epoch.astype(jnp.float32)) if steps is None else steps
@@ -70,11 +74,18 @@ class Rows:
             order = shuffle(position, self.n, key, t // per_epoch)
             return step(carry, self._take(order, position < self.n, _batch_key(key, t)))
 
-        return self.repeat(one, carry, wanted)
+        return self.repeat(one, carry, wanted, until=until, every=per_epoch)
 
-    def repeat(self, body: Callable[[Array, Any], Any], carry: Any, times: Any):
-        """`carry = body(t, carry)` for t = 0, 1, ...; the work budget applies. Returns (carry, number of passes done)."""
+    def repeat(
+        self, body: Callable[[Array, Any], Any], carry: Any, times: Any, *, until: Callable[[Any], Array] | None = None, every: Array | int = 1
+    ) -> tuple[Any, Any]:
+        """`carry = body(t, carry)` for t = 0, 1, ...; the work budget applies. Returns (carry, number of passes done).
+
+        `until(carry)` is asked after every `every` passes, and True ends the work.
+        """
         times = jnp.maximum(1, jnp.floor(self._budget * jnp.asarray(times, jnp.float32))).astype(jnp.int32) * (jnp.asarray(times) > 0)
+        if until is not None:
+            return self._work.run_until(body, carry, times, every, until)
         return self._work.run(body, carry, times), times
 
     def mean(self, statistic: Callable[[Batch], Any]) -> Any:

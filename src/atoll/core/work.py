@@ -52,18 +52,46 @@ class Work:
             return jax.lax.fori_loop(0, trips, body, carry)
         self.loop(body, (jnp.int32(0), carry), trips, steps)
         inner = Inner()
-
-        def counted(t: Array, carry: Any) -> Any:
-            inner.trips.clear()
-            return body(t, carry)
-
-        self._inside, self._inner = True, inner
+        self._inside = True
         try:
-            carry = jax.lax.fori_loop(0, trips, counted, carry)
+            carry = jax.lax.fori_loop(0, trips, self._counting(inner, body), carry)
         finally:
             self._inside, self._inner = False, None
         self.flops = self.flops + inner.flops() * jnp.asarray(trips, jnp.float32)
         return carry
+
+    def run_until(self, body: Callable[..., Any], carry: Any, trips: Array, every: Array | int, done: Callable[[Any], Array]) -> tuple[Any, Array]:
+        """As `run`, but after every `every` passes, and after the last, `done(carry)` is asked, and True ends the loop. Returns (carry, passes made)."""
+        inside, of_body, of_done = self._inside, Inner(), Inner()
+        body_, done_ = (body, done) if inside else (self._counting(of_body, body), self._counting(of_done, done))
+
+        def some(state: tuple[Array, Any, Array]) -> tuple[Array, Any, Array]:
+            t, carry, _ = state
+            end = jnp.minimum(t + every, trips)
+            carry = jax.lax.fori_loop(t, end, body_, carry)
+            return end, carry, done_(carry)
+
+        self._inside = True
+        try:
+            t, after, _ = jax.lax.while_loop(lambda state: (state[0] < trips) & ~state[2], some, (jnp.int32(0), carry, jnp.bool_(False)))
+        finally:
+            self._inside, self._inner = inside, self._inner if inside else None
+        if not inside:
+            asked = jnp.where(t > 0, (t + every - 1) // jnp.maximum(every, 1), 0)
+            self.loop(body, (jnp.int32(0), carry), t)
+            self.loop(done, (carry,), asked, steps=0)
+            self.flops = self.flops + of_body.flops() * t + of_done.flops() * asked
+        return after, t
+
+    def _counting(self, inner: Inner, traced: Callable[..., Any]) -> Callable[..., Any]:
+        """`traced`, noting its inner loops in `inner`; JAX may trace it more than once."""
+
+        def counted(*args: Any) -> Any:
+            inner.trips.clear()
+            self._inner = inner
+            return traced(*args)
+
+        return counted
 
 
 class Inner:
