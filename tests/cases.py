@@ -91,6 +91,9 @@ CASES: dict[str, Case] = {
     ),
     "local": Case(Local(batch=4), down=lambda b: 0, up=lambda b: 0, asks_all=True),
     "scaffold": Case(Scaffold(batch=4), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W),
+    "scaffold-warm": Case(
+        Scaffold(batch=4, warm_start=True, option=1, server_lr=0.8), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W, bad=("option", 3)
+    ),
     "data-sharing": Case(
         DataSharing(batch=4, alpha=0.3),
         down=lambda b: b.model,  # rows are sent in the first round only; tests/exact has their bytes

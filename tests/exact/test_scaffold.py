@@ -15,7 +15,7 @@ from atoll.core.method import method
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.scaffold import Reply, Scaffold
 from tests.exact.plain import Circumstances, add, first_model, gradient, key, rows, sgd, weights
-from tests.harness import assert_near, assert_same, begin, leaves, linear, normed, quadratics, small_digits, train
+from tests.harness import Fixed, assert_near, assert_same, begin, leaves, linear, normed, quadratics, small_digits, train
 
 A, B = np.array([1.0, 2.0, 4.0, 0.5]), np.array([0.0, 1.0, -1.0, 3.0])
 QUADRATICS = Scaffold(lr=0.1, epochs=5, batch=0)
@@ -179,3 +179,73 @@ def test_batch_norm_statistics_are_averaged_and_have_no_control_variates():
     first, plain = train(Scaffold(**how), fed, 1, **model), train(FedAvg(**how), fed, 1, **model)
     assert_near(first.server.x, plain.server)
     assert not np.array_equal(leaves(first.server.x.tree["buffers"])[0], leaves(trained.server.x.tree["buffers"])[0])
+
+
+def started_warm(fed, **how):
+    """SCAFFOLD with a warm start after its first round, and the model that it began with."""
+    training = begin(Scaffold(**{"lr": 0.1, "batch": 0, "warm_start": True, **how}), fed, **linear())
+    training.start()
+    x = number(training.server.x)
+    cost = training.step()
+    assert number(training.server.x) == x  # nothing is trained
+    assert cost.steps == 0
+    return training, x
+
+
+@pytest.mark.parametrize("option", [1, 2])
+def test_after_a_warm_start_the_first_correction_is_exact(option):
+    """c_i = a_i (x - b_i), c their mean: the corrected direction at y is a_i (y - b_i) - c_i + c = a_i (y - x) + c, so that after K steps
+    y_i = x - c (1 - (1 - lr a_i)^K) / a_i. Without it the clients' first round is FedAvg's."""
+    training, x = started_warm(quadratics(list(A), list(B)), epochs=5, server_lr=0.7, option=option)
+    c_i = A * (x - B)
+    c = c_i.mean()
+    states = training.engine.executor.dump_states()
+    assert_near(np.array([number(states[i]) for i in range(4)]), c_i)
+    assert_near(number(training.server.c), c)
+    training.step()
+    y = x - c * (1 - (1 - 0.1 * A) ** 5) / A
+    assert_near(number(training.server.x), x + 0.7 * np.mean(y - x))
+    cold = train(dataclasses.replace(QUADRATICS, server_lr=0.7, option=option), quadratics(list(A), list(B)), 1, **linear())
+    assert abs(number(cold.server.x) - number(training.server.x)) > 0.01
+
+
+@pytest.mark.parametrize("only", range(4))
+def test_after_a_warm_start_any_single_client_steps_as_all_would(only):
+    """One local step of the only client that is asked: x - lr grad f(x), f the mean of all; the client's own gradient is another."""
+    training, x = started_warm(quadratics(list(A), list(B)))
+    training.fed._selector = Fixed(only)
+    training.step()
+    assert_near(number(training.server.x), x - 0.1 * np.mean(A * (x - B)))
+    assert abs(A[only] * (x - B[only]) - np.mean(A * (x - B))) > 0.1
+
+
+def test_a_warm_start_asks_everyone_and_is_counted():
+    fed = small_digits()
+    trained = train(Scaffold(lr=0.2, batch=4, warm_start=True), fed, 2, models=("softmax",), selector=Fixed(1))
+    first, second = trained.costs
+    model = 4 * 650  # bytes: 64 x 10 and 10 parameters
+    assert (first.cohort, first.bytes_down, first.bytes_up) == (4, 4 * 2 * model, 4 * (model + 4))
+    assert (second.cohort, second.bytes_down, second.bytes_up) == (1, 2 * model, 2 * model + 4)
+    assert first.flops > 0
+    w = weights(first_model(begin(Scaffold(), fed, models=("softmax",))))
+    for i in (0, 2, 3):
+        assert_near(weights(trained.states[i]), gradient(w, *rows(fed, i)))
+
+
+def test_c_is_the_mean_of_all_c_i_after_a_warm_start_too():
+    """Clients 1 and 3 can't be reached in it and count with 0 until they take part."""
+    fed = small_digits(5)
+    training = begin(Scaffold(lr=0.2, epochs=2, batch=4, warm_start=True), fed, per_round=2, conditions=Circumstances(gone={1: [1, 3], 3: [0, 4]}))
+    training.start()
+    for _ in range(5):
+        training.step()
+        states = training.engine.executor.dump_states()
+        for at, c in enumerate(leaves(training.server.c)):
+            assert_near(c, sum(leaves(state)[at] for state in states.values()) / 5, 2e-6)
+        assert abs(leaves(training.server.c)[1]).max() > 1e-2
+    assert {0, 2, 4} <= set(states)
+
+
+def test_the_fixed_point_after_a_warm_start_is_the_optimum():
+    trained = train(dataclasses.replace(QUADRATICS, warm_start=True), quadratics(list(A), list(B)), 150, **linear())
+    assert_near(number(trained.server.x), OPTIMUM, 2e-6)
