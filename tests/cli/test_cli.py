@@ -235,3 +235,17 @@ def test_resuming_refuses_other_data(atoll, tmp_path):
     code, _, err = atoll("resume", "r")
     assert code == 2
     assert "changed" in err
+
+
+def test_devices_give_a_run_its_clock(atoll, tmp_path):
+    """The column is in the table of a run with devices, and in no other."""
+    code, out, err = atoll("run", *QUICK, "-m", "fedavg", "--devices", "tiers", "--deadline", "60", "--out", "r")
+    assert (code, err) == (0, "")
+    assert "simulated" in out
+    seconds = pl.read_parquet(tmp_path / "r" / "rounds.parquet")["sim_seconds"].to_list()
+    assert all(0 < s <= 60 for s in seconds)
+    assert "simulated" not in atoll("run", *QUICK, "-m", "fedavg", "--out", "other")[1]
+    for wrong, what in (("--devices", "phones"), ("--devices", "no.csv"), ("--deadline", "3")):
+        code, out, err = atoll("run", *QUICK, "-m", "fedavg", wrong, what, "--out", "never")
+        assert (code, err.count("\n")) == (2, 1)
+        assert not (tmp_path / "never").exists()

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from atoll.core.errors import AtollError
+from atoll.core.federation import Traffic
 from atoll.core.keys import host_generator
 from atoll.core.method import configured, hyperparameters
 from atoll.engine.codec import decode, encode
 from atoll.methods import TABLE, get
 from atoll.parts.conditions import Conditions
+from atoll.parts.devices import devices
 from tests.cases import CASES, Bytes, Case
 from tests.harness import Fixed, Trained, assert_near, assert_same, begin, small_digits, train
 
@@ -174,6 +176,35 @@ def test_metered_bytes_are_the_declared_bytes(case):
         sizes = Bytes(facts.models[facts.architecture[i]], facts)
         assert traffic.down[i] == case.down(sizes), f"down to client {i}"
         assert traffic.up[i] == case.up(sizes), f"up from client {i}"
+
+
+@every_case
+def test_the_clock_foresees_what_is_booked(case):
+    """Where all have joined, the effort that the clock is told is what running the programs then costs."""
+    fed = small_digits(CLIENTS, case.public)
+    training = begin(case.method, fed, models=case.models, conditions=Conditions(devices=devices("same", fed.names, 0)))
+    training.start()
+    for _ in range(2):  # in which all join
+        training.step()
+    told, effort = Traffic.none(CLIENTS + 1), training.engine.effort
+
+    def listening(call):
+        found = effort(call)
+        told.flops[call.ids] += found.flops
+        told.down[call.ids] += found.down
+        told.up[call.ids] += found.up
+        return found
+
+    training.engine.effort = listening
+    cost = training.step()
+    if not told.down.any():
+        pytest.skip("this method asks the pool of all rows, which is no client, or sends nothing")
+    booked = training.fed.traffic
+    np.testing.assert_array_equal(told.down, booked.down)
+    np.testing.assert_array_equal(told.up, booked.up)
+    np.testing.assert_allclose(told.flops, booked.flops, rtol=1e-6)
+    assert cost.sim_seconds > 0
+    assert (booked.seconds[booked.flops > 0] > 0).all()
 
 
 @every_case

@@ -10,6 +10,8 @@ from atoll.core.keys import purpose_key, shuffle
 class Circumstances:
     """Conditions known beforehand: who can't be reached in a round, and how much of its work a client manages."""
 
+    timed = False
+
     def __init__(self, gone=None, budget=None):
         self.gone, self.budget = gone or {}, budget or {}  # round -> clients, client -> share
 

@@ -17,7 +17,8 @@ CLIENT_TYPES = {
 }  # fmt: skip
 ROUND_TYPES = {
     "method": pl.String, "round": pl.Int32, "cohort": pl.Int32, "answered": pl.Int32, "bytes_down": pl.Int64, "bytes_up": pl.Int64, "flops": pl.Float64,
-    "steps": pl.Int64, "seconds": pl.Float64, "cpu_seconds": pl.Float64, "eval_seconds": pl.Float64, "private_bytes": pl.Int64, "peak_memory": pl.Int64,
+    "steps": pl.Int64, "seconds": pl.Float64, "cpu_seconds": pl.Float64, "eval_seconds": pl.Float64, "sim_seconds": pl.Float64,
+    "private_bytes": pl.Int64, "peak_memory": pl.Int64,
 }  # fmt: skip
 SPEC = 'model = ["mlp:64"]\nrounds = 10\nseed = 0\n\n[data]\nsource = "digits"\nskew = ["dirichlet:0.3"]\n\n[[methods]]\nname = "scaffold"\nsettings = {}\n'
 LABELS = ("zero", "one", "two", "three")
@@ -117,6 +118,7 @@ def _cost(sort: Sort, r: int, seen: int, joined: int) -> dict[str, Any]:
     answered = seen - r % 2
     known: dict[str, Any] = {"method": sort.label, "round": r, "cohort": seen, "answered": answered}
     known |= {"bytes_down": sort.sent * answered, "bytes_up": sort.sent * answered, "flops": 2.5e7 * answered, "steps": 10 * answered}
+    known["sim_seconds"] = 0.0
     return {**known, "seconds": 0.125, "cpu_seconds": 0.25, "eval_seconds": 0.5, "private_bytes": sort.state * joined, "peak_memory": 300_000_000}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -46,18 +46,21 @@ class Traffic:
     up: np.ndarray
     flops: np.ndarray  # float64 [clients]
     steps: np.ndarray  # int64 [clients]
+    seconds: np.ndarray  # float64 [clients], simulated: what answers took
+    clock: float = 0.0  # simulated seconds that the server spent waiting
     asked: set[int] = field(default_factory=set)
     answered: set[int] = field(default_factory=set)
 
     @classmethod
     def none(cls, clients: int) -> Traffic:
-        return cls(np.zeros(clients, np.int64), np.zeros(clients, np.int64), np.zeros(clients), np.zeros(clients, np.int64))
+        return cls(np.zeros(clients, np.int64), np.zeros(clients, np.int64), np.zeros(clients), np.zeros(clients, np.int64), np.zeros(clients))
 
 
 class Engine(Protocol):
-    """Runs programs. `run` returns the folded reply and books traffic and work; see engine/."""
+    """Runs programs. `run` returns the folded reply and books traffic and work, `effort` says what that would cost; see engine/."""
 
     def run(self, call: Call, traffic: Traffic) -> Any: ...
+    def effort(self, call: Call) -> Effort: ...
 
 
 class Selector(Protocol):
@@ -66,11 +69,31 @@ class Selector(Protocol):
     def choose(self, fed: Fed) -> np.ndarray: ...
 
 
-class Conditions(Protocol):
-    """What goes wrong: who can't be reached this round, and which share of the work each client manages."""
+class Effort(NamedTuple):
+    """What one ask costs each of its clients; arrays [cohort]."""
 
+    flops: np.ndarray
+    down: np.ndarray  # bytes
+    up: np.ndarray
+
+
+class Timing(NamedTuple):
+    """How long one ask takes each of its clients, in simulated seconds; arrays [cohort]."""
+
+    send: np.ndarray  # messages to and fro
+    compute: np.ndarray
+    lost: np.ndarray  # bool, asked and never heard of again
+    deadline: float  # when the server stops waiting
+
+
+class Conditions(Protocol):
+    """What goes wrong: who can't be reached this round, which share of the work each client manages, and (`timed`) how long an ask takes."""
+
+    @property
+    def timed(self) -> bool: ...
     def reachable(self, seed: int, round: int, ids: np.ndarray) -> np.ndarray: ...
     def budgets(self, seed: int, round: int, ids: np.ndarray) -> np.ndarray: ...
+    def timing(self, seed: int, round: int, ids: np.ndarray, effort: Effort) -> Timing: ...
 
 
 class Answer(NamedTuple):
@@ -165,15 +188,11 @@ class Fed:
         self._check(ids, program, each)
         budgets, keep = self._under_conditions(ids)
         self.traffic.asked.update(ids.tolist())
-        if not keep.any():
-            raise NobodyAnswered
-        if each is not None and not keep.all():
-            each = [m for m, kept in zip(each, keep, strict=True) if kept] if isinstance(each, list) else jax.tree.map(lambda a: a[np.flatnonzero(keep)], each)
-        ids, budgets = ids[keep], budgets[keep]
-        call = Call(self.method, program, program.__name__, ids, shared, each, reduce, self.round, budgets, self._welcome)
+        call = _only(Call(self.method, program, program.__name__, ids, shared, each, reduce, self.round, budgets, self._welcome), keep)
+        call = self._in_time(call)
         reply = self._engine.run(call, self.traffic)
-        self.traffic.answered.update(ids.tolist())
-        return Answer(ids, reply)
+        self.traffic.answered.update(call.ids.tolist())
+        return Answer(call.ids, reply)
 
     def at_server(self, program: Callable[..., Any], shared: Any = None) -> Any:
         """Runs a client program at the server, which stands for a client whose train rows are the public rows. Nothing is sent and nothing is booked."""
@@ -214,9 +233,44 @@ class Fed:
     def _under_conditions(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self._conditions is None:
             return np.ones(len(ids), np.float32), np.ones(len(ids), bool)
-        keep = self._conditions.reachable(self.seed, self.round, ids)
-        budgets = self._conditions.budgets(self.seed, self.round, ids)
-        if not getattr(self.method, "partial_work", False):
-            keep = keep & (budgets >= 1)  # a method that has no use for partial work loses its stragglers, as FedAvg does
-        pool = ids == self._facts.clients  # is no client: what goes wrong at clients does not concern it
-        return np.where(pool, np.float32(1), budgets), keep | pool
+        budgets, keep = np.ones(len(ids), np.float32), np.ones(len(ids), bool)
+        real = np.flatnonzero(ids < self._facts.clients)  # the pool is no client: what goes wrong at clients does not concern it
+        if len(real):
+            keep[real] = self._conditions.reachable(self.seed, self.round, ids[real])
+            budgets[real] = self._conditions.budgets(self.seed, self.round, ids[real])
+        if not self._takes_parts:
+            keep &= budgets >= 1  # a method that has no use for partial work loses its stragglers, as FedAvg does
+        return budgets, keep
+
+    @property
+    def _takes_parts(self) -> bool:
+        return getattr(self.method, "partial_work", False)
+
+    def _in_time(self, call: Call) -> Call:
+        """The call to those who answer in time, with the work that fits; the clock goes on to the last answer, or to the deadline where one is missed."""
+        if self._conditions is None or not self._conditions.timed or (call.ids == self._facts.clients).any():
+            return call
+        effort = self._engine.effort(call)
+        t = self._conditions.timing(self.seed, self.round, call.ids, effort)
+        fits = np.clip((t.deadline - t.send) / np.maximum(t.compute, 1e-12), 0, 1)  # share of the work
+        in_time = fits > 0 if self._takes_parts else t.send + t.compute <= t.deadline
+        answers = in_time & ~t.lost
+        took = t.send + fits * t.compute
+        self.traffic.clock += t.deadline if np.isfinite(t.deadline) and not answers.all() else float(took[answers].max(initial=0.0))
+        self.traffic.seconds[call.ids] += np.where(answers, took, 0.0)
+        gone = ~answers
+        self.traffic.down[call.ids[gone]] += effort.down[gone]  # sent in vain
+        self.traffic.flops[call.ids[gone]] += (effort.flops * fits)[gone] * ~t.lost[gone]
+        return _only(replace(call, budgets=(call.budgets * np.where(answers, fits, 1)).astype(np.float32)), answers)
+
+
+def _only(call: Call, keep: np.ndarray) -> Call:
+    """The call to those of its clients whom `keep` [cohort] marks."""
+    if not keep.any():
+        raise NobodyAnswered
+    if keep.all():
+        return call
+    each = call.each
+    if each is not None:
+        each = [m for m, kept in zip(each, keep, strict=True) if kept] if isinstance(each, list) else jax.tree.map(lambda a: a[np.flatnonzero(keep)], each)
+    return replace(call, ids=call.ids[keep], budgets=call.budgets[keep], each=each)

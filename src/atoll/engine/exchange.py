@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from atoll.core.errors import AtollError
-from atoll.core.federation import Call, Facts, Traffic
+from atoll.core.federation import Call, Effort, Facts, Traffic
 from atoll.core.fold import Fold, stack
 from atoll.core.program import Evaluation, Score, Task, is_stateful
 from atoll.engine.device import nbytes
@@ -56,6 +56,7 @@ class Executor(Protocol):
 
     def begin(self, method_label: str) -> None: ...
     def execute(self, job: Job) -> Part: ...
+    def preview(self, job: Job, welcome: Any) -> tuple[np.ndarray, int]: ...
     def joined(self, architecture: int, ids: np.ndarray) -> np.ndarray: ...
     def private_bytes(self) -> int: ...
     def dump_states(self, ids: list[int] | None = None) -> dict[int, Any]: ...
@@ -84,6 +85,18 @@ class Exchange:
                 self._book(traffic, job.ids, part, down, part.up)
                 parts.append((where, part))
         return fold_parts(call.fold, parts, len(call.ids))
+
+    def effort(self, call: Call) -> Effort:
+        """What the ask costs each client, before it is made. Joining is not counted."""
+        stateful = is_stateful(call.method, call.program)
+        flops, down, up = np.zeros(len(call.ids)), np.zeros(len(call.ids), np.int64), np.zeros(len(call.ids), np.int64)
+        for architecture, group in self._by_architecture(call.ids):
+            task = Task(call.method, call.program, call.name, self.facts.models[architecture], self.executor.chunk, stateful)
+            for where, mine in _by_shape(call.each, group):
+                job = Job(task, "ask", call.fold, architecture, call.ids[where], call.shared, mine, call.round, call.budgets[where])
+                flops[where], up[where] = self.executor.preview(job, call.welcome)
+                down[where] = nbytes(call.shared) + (0 if mine is None else nbytes(mine) // len(where))
+        return Effort(flops, down, up)
 
     def evaluate(self, method: Any, ids: np.ndarray, shared: Any, round: int) -> tuple[Score, np.ndarray]:
         """(scores [clients, model, split], joined [clients]) of what `ids` predict with. Leaves no trace at the clients."""

@@ -17,6 +17,7 @@ from atoll.data.federation import Federation
 from atoll.engine.device import chunk_size, nbytes, place
 from atoll.engine.exchange import Job, Part
 from atoll.engine.host import HostRows, run_host_job
+from atoll.engine.preview import Preview
 from atoll.engine.store import States
 
 
@@ -34,12 +35,14 @@ class Loop:
         self.data = place(fed)
         self.chunk = chunk_size(fed)
         self._rows = HostRows(fed)
+        self._preview = Preview(seed)
         self._sites: dict[Any, list[float]] = {}
         self.states = States(facts)
 
     def begin(self, method_label: str) -> None:
         self.states.begin(method_label)
         self._sites.clear()
+        self._preview.begin()
 
     def close(self) -> None:
         pass
@@ -56,6 +59,10 @@ class Loop:
         total, singles = fold_replies(job, replies)
         flops = np.array([float(out.flops) for out in outcomes])
         return Part(total, singles, flops, np.array([int(out.steps) for out in outcomes]), nbytes(replies[0]))
+
+    def preview(self, job: Job, welcome: Any) -> tuple[np.ndarray, int]:
+        """(FLOPs [m], bytes of a reply) of a job, without doing it."""
+        return self._preview(job, welcome, lambda i: (self.data, i, self.states.of(job.architecture, i)))
 
     def joined(self, architecture: int, ids: np.ndarray) -> np.ndarray:
         return self.states.joined(architecture, ids)

@@ -29,6 +29,7 @@ from atoll.engine.compiled import Cohort, LaneResult, lane
 from atoll.engine.device import chunk_size, place
 from atoll.engine.exchange import Job, Part
 from atoll.engine.host import HostRows, run_host_job
+from atoll.engine.preview import Preview
 from atoll.engine.store import States
 
 TINY, VECTORISED = 2_000, 5  # models of so few parameters are computed for up to so many clients at a time (measured; larger ones get slower so)
@@ -61,6 +62,7 @@ class Simulate:
         self.data = place(fed)
         self.chunk = chunk_size(fed)
         self._rows = HostRows(fed)
+        self._preview = Preview(seed)
         self._lengths = np.asarray(self.data.count["train"])  # of clients and the pool, in rows
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1))  # the calling thread works too
         self._compiled: dict[Any, Callable[..., LaneResult]] = {}
@@ -73,6 +75,7 @@ class Simulate:
         self.states.begin(method_label)
         self._compiled.clear()
         self._warm.clear()
+        self._preview.begin()
 
     def close(self) -> None:
         self._pool.shutdown()
@@ -99,6 +102,10 @@ class Simulate:
             singles = jax.tree.map(in_order, *[result.singles for _, result in lanes])
         flops, steps = (in_order(*(getattr(result, name) for _, result in lanes)) for name in ("flops", "steps"))
         return Part(total, singles, flops.astype(np.float64), steps, int(lanes[0][1].up))
+
+    def preview(self, job: Job, welcome: Any) -> tuple[np.ndarray, int]:
+        """(FLOPs [m], bytes of a reply) of a job, without doing it."""
+        return self._preview(job, welcome, lambda i: (self.data, i, self.states.of(job.architecture, i)))
 
     def joined(self, architecture: int, ids: np.ndarray) -> np.ndarray:
         return self.states.joined(architecture, ids)

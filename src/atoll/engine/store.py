@@ -115,6 +115,11 @@ class States:
             jax.tree.map(lambda all, some: all.__setitem__(known, some), states, held)
         return states
 
+    def of(self, architecture: int, client: int) -> Any:
+        """One client's private state, or None where it has not joined."""
+        store = self._stores[architecture]
+        return jax.tree.map(lambda leaf: leaf[0], store.gather(np.array([client]))) if client in store else None
+
     def scatter(self, architecture: int, ids: np.ndarray, states: Any) -> None:
         self._stores[architecture].scatter(ids, states)
 

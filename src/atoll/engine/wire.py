@@ -22,13 +22,14 @@ from atoll.engine.device import chunk_size, longest, nbytes, place_one
 from atoll.engine.exchange import Job, Part
 from atoll.engine.host import HostClient, HostRows
 from atoll.engine.loop import fold_replies, fresh_state
+from atoll.engine.preview import Preview
 
 
 class Node:
     """One client: its rows, its private state (as bytes, as it would lie on its disk), and the programs it was asked to run."""
 
     def __init__(self, client: int, data: Data, rows: Callable[[int], Any], seed: int):
-        self.client, self._data, self._rows, self._seed = client, data, rows, seed
+        self.client, self.data, self._rows, self._seed = client, data, rows, seed
         self.state: bytes | None = None
 
     def answer(self, job: Job, message: bytes, budget: float, compiled: Callable[..., Any]) -> tuple[bytes, float, int]:
@@ -46,10 +47,10 @@ class Node:
         )
         state: Any = ()
         if job.kind != "join" and job.task.stateful:
-            state = decode(self.state) if self.state is not None else fresh_state(job, self._data, self.client, 0, self._seed)
+            state = decode(self.state) if self.state is not None else fresh_state(job, self.data, self.client, 0, self._seed)
         if job.kind == "evaluate":
             mine = Joined(np.bool_(True), jax.random.key_data(purpose_key(self._seed, "join", 0)))
-        out = compiled(self._data, at, shared, mine, state)
+        out = compiled(self.data, at, shared, mine, state)
         if job.kind == "join":
             self.state = encode(out.reply)
         elif job.kind == "ask" and job.task.stateful:
@@ -83,11 +84,13 @@ class Wire:
         self._fed, self._facts = fed, facts
         self._nodes = [Node(i, place_one(fed, i, sizes), rows, seed) for i in range(facts.clients)]
         self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._preview = Preview(seed)
 
     def begin(self, method_label: str) -> None:
         for node in self._nodes:
             node.state = None
         self._compiled.clear()
+        self._preview.begin()
 
     def close(self) -> None:
         pass
@@ -103,6 +106,15 @@ class Wire:
             steps.append(count)
         total, singles = fold_replies(job, replies)
         return Part(total, singles, np.array(flops), np.array(steps, np.int64), nbytes(replies[0]))
+
+    def preview(self, job: Job, welcome: Any) -> tuple[np.ndarray, int]:
+        """(FLOPs [m], bytes of a reply) of a job, without doing it."""
+
+        def of(i: int) -> tuple[Data, int, Any]:
+            node = self._node(i)
+            return node.data, 0, None if node.state is None else decode(node.state)
+
+        return self._preview(job, welcome, of)
 
     def joined(self, architecture: int, ids: np.ndarray) -> np.ndarray:
         return np.array([self._node(int(i)).state is not None for i in ids])

@@ -17,6 +17,7 @@ def costs(rounds: pl.DataFrame, chosen: pl.DataFrame, *, clients: int) -> pl.Dat
     bytes_chosen                         the same bytes up to the round that counts
     flops, steps                         over all rounds and clients
     seconds, cpu_seconds, eval_seconds   of the process that simulates, over all rounds; compiling included, scoring in eval_seconds alone
+    sim_seconds                          of the simulated federation over all rounds; null where its clients have no devices
     private_bytes, peak_memory           private states of all clients after the last round; largest resident memory of the process
 
     Values that nobody can know (bytes per taking-part client where nobody ever answered) are null.
@@ -35,6 +36,7 @@ def costs(rounds: pl.DataFrame, chosen: pl.DataFrame, *, clients: int) -> pl.Dat
         (both.filter(pl.col("round") <= pl.col("until")).sum() / clients).alias("bytes_chosen"),
         (pl.col("flops").sum() / clients).alias("flops_client"),
         *(pl.col(name).sum() for name in totals),
+        pl.when(pl.col("sim_seconds").sum() > 0).then(pl.col("sim_seconds").sum()).alias("sim_seconds"),
         pl.col("private_bytes").sort_by("round").last(),
         pl.col("peak_memory").max(),
     )

@@ -96,6 +96,7 @@ def _costs() -> list[Column]:
         Column("bytes_client", "traffic\nin all", "Bytes down and up over all rounds, per seen client, asked or not", size, "low", cost=True, rank=4),
         Column("bytes_chosen", "traffic to round", "The same up to the round that counts", size, "low", cost=True),
         Column("flops_client", "FLOPs\n/client", "Floating-point operations over all rounds, per seen client", work, "low", cost=True, rank=6),
+        Column("sim_seconds", "simulated\ntime", "Time that the rounds would take on the clients' devices", time, "low", cost=True, rank=3),
         Column("seconds", "training\ntime", "Wall time of the simulation over all rounds, compiling included, scoring not", time, "low", cost=True, rank=6),
         Column("cpu_seconds", "CPU\ntime", "Processor time of the simulation over all rounds", time, "low", cost=True, rank=8),
         Column("state_client", "state\n/client", "Bytes that a client keeps from round to round", size, rank=7),

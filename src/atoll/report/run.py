@@ -14,7 +14,7 @@ from atoll.core.errors import AtollError
 CLIENT_COLUMNS = ("method", "round", "client", "seen", "joined", "split", "model", "rows", "correct", "loss")
 ROUND_COLUMNS = (
     "method", "round", "cohort", "answered", "bytes_down", "bytes_up", "flops", "steps",
-    "seconds", "cpu_seconds", "eval_seconds", "private_bytes", "peak_memory",
+    "seconds", "cpu_seconds", "eval_seconds", "sim_seconds", "private_bytes", "peak_memory",
 )  # fmt: skip
 
 

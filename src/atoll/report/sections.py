@@ -101,6 +101,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Rounds", f"{spec['rounds']:,}, {f'{asked:,} clients' if asked else 'all clients'} asked in each" if "rounds" in spec else ""),
         ("Unreachable clients", words.share(spec["dropout"]) if spec.get("dropout") else ""),
         ("Stragglers", words.share(spec["stragglers"]) if spec.get("stragglers") else ""),
+        ("Devices", str(spec.get("devices") or "") + (f", the server waits {words.seconds(spec['deadline'])}" if spec.get("deadline") else "")),
         ("Seed", str(spec.get("seed", ""))),
         ("Started", str(run.environment.get("started", ""))),
         ("Took", f"{words.seconds(seconds)}, scoring included"),

@@ -21,7 +21,7 @@ from atoll.core.errors import AtollError
 from atoll.engine.codec import decode, encode
 from atoll.study.training import ROW_TYPES, RoundCost, Training
 
-FORMAT = 3
+FORMAT = 4
 MERGED = 8  # files of one level that are merged into one of the next
 
 
@@ -137,7 +137,8 @@ def replace(path: Path, content: bytes) -> None:
 
 COST_TYPES = {
     "method": pl.String, "round": pl.Int32, "cohort": pl.Int32, "answered": pl.Int32, "bytes_down": pl.Int64, "bytes_up": pl.Int64, "flops": pl.Float64,
-    "steps": pl.Int64, "seconds": pl.Float64, "cpu_seconds": pl.Float64, "eval_seconds": pl.Float64, "private_bytes": pl.Int64, "peak_memory": pl.Int64,
+    "steps": pl.Int64, "seconds": pl.Float64, "cpu_seconds": pl.Float64, "eval_seconds": pl.Float64, "sim_seconds": pl.Float64,
+    "private_bytes": pl.Int64, "peak_memory": pl.Int64,
 }  # fmt: skip
 
 

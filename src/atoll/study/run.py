@@ -26,6 +26,7 @@ from atoll.data.federation import Federation
 from atoll.engine.engines import check_engine, make_engine
 from atoll.methods import find, get, name_of, wrap
 from atoll.parts.conditions import Conditions
+from atoll.parts.devices import devices
 from atoll.parts.selection import Uniform
 from atoll.study import checkpoint as saved
 from atoll.study.checkpoint import Checkpoint
@@ -68,6 +69,7 @@ class Plan:
     federation: Federation
     models: tuple[Model, ...]
     entries: list[Entry]
+    conditions: Conditions | None
 
 
 def make_plan(spec: Spec, federation: Federation | None = None, methods: list[Any] | None = None, models: tuple[Model, ...] | None = None) -> Plan:
@@ -84,7 +86,14 @@ def make_plan(spec: Spec, federation: Federation | None = None, methods: list[An
     Uniform(spec.per_round)
     if spec.per_round is not None and spec.per_round > fed.seen:
         raise AtollError(f"{spec.per_round} clients per round were asked for, and the federation has {fed.seen} seen clients. Ask for fewer.")
-    return Plan(spec, fed, built, _titled(pairs))
+    return Plan(spec, fed, built, _titled(pairs), _conditions(spec, fed))
+
+
+def _conditions(spec: Spec, fed: Federation) -> Conditions | None:
+    """What goes wrong under a specification; None where nothing does and nothing takes time."""
+    profiles = None if spec.devices is None else devices(spec.devices, fed.names, spec.seed)
+    made = Conditions(spec.dropout, spec.stragglers, profiles, spec.deadline)
+    return made if spec.dropout or spec.stragglers or profiles else None
 
 
 def execute(plan: Plan, folder: Path, watcher: Watcher | None = None, command: str = "") -> Path:
@@ -133,8 +142,7 @@ def _train(plan: Plan, entry: Entry, checkpoint: Checkpoint, folder: Path, watch
     states = folder / "private" if spec.private_states == "disk" else None
     how = {"threads": spec.threads, "lanes": spec.lanes, "together": spec.together, "state_folder": states}
     engine = make_engine(spec.engine, plan.federation, facts, spec.seed, **how)
-    conditions = Conditions(spec.dropout, spec.stragglers) if spec.dropout or spec.stragglers else None
-    training = Training(entry.method, plan.federation, facts, engine, seed=spec.seed, selector=Uniform(spec.per_round), conditions=conditions)
+    training = Training(entry.method, plan.federation, facts, engine, seed=spec.seed, selector=Uniform(spec.per_round), conditions=plan.conditions)
     training.label = entry.title
     try:
         _rounds(plan, training, checkpoint, watcher, stop)

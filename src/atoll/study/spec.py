@@ -64,6 +64,8 @@ class Spec(Section):
     checkpoint_every: int = Field(1, ge=1)  # rounds
     dropout: float = Field(0.0, ge=0, le=1)
     stragglers: float = Field(0.0, ge=0, le=1)
+    devices: str | None = None  # how fast clients are: same, tiers, lognormal, varying, or a CSV trace
+    deadline: float | None = Field(None, gt=0)  # simulated seconds for which the server waits for answers to one ask
     engine: str = "simulate"
     threads: int | None = Field(None, ge=1)
     lanes: int = Field(default_factory=default_lanes, ge=1)  # parts of a cohort that can run at once

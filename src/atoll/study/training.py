@@ -42,6 +42,7 @@ class RoundCost:
     seconds: float
     cpu_seconds: float
     eval_seconds: float
+    sim_seconds: float  # of the round in the simulated federation; 0 where clients have no devices
     private_bytes: int
     peak_memory: int
 
@@ -119,6 +120,7 @@ class Training:
             seconds=seconds,
             cpu_seconds=cpu_seconds,
             eval_seconds=0.0,
+            sim_seconds=traffic.clock,
             private_bytes=self.engine.executor.private_bytes(),
             peak_memory=peak_memory(memory.rss),
         )
