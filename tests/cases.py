@@ -15,6 +15,7 @@ from atoll.methods.apfl import APFL
 from atoll.methods.aruba import ARUBA
 from atoll.methods.astraea import Astraea
 from atoll.methods.data_sharing import DataSharing
+from atoll.methods.fd import FD
 from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
@@ -131,6 +132,13 @@ CASES: dict[str, Case] = {
         up=lambda b: 6 * b.net.outputs * 4 + W,
         models=("mlp:6", "softmax"),
         public=10,
+    ),
+    "fd": Case(
+        FD(batch=4),
+        down=lambda b: 4 * b.net.outputs**2,
+        up=lambda b: 4 * b.net.outputs**2,
+        models=("mlp:6", "softmax"),
+        bad=("gamma", -1.0),
     ),
     "heterofl": Case(HeteroFL(batch=4, epochs=1, levels="ab"), down=lambda b: b.model, up=lambda b: b.model + 4 * b.net.outputs),
     "per-fedavg": Case(PerFedAvg(batch=4, steps=3), down=lambda b: b.model, up=lambda b: b.model + W, bad=("beta", 0.0)),

@@ -24,6 +24,7 @@ from atoll.methods.apfl import APFL
 from atoll.methods.aruba import ARUBA
 from atoll.methods.astraea import Astraea
 from atoll.methods.data_sharing import DataSharing
+from atoll.methods.fd import FD
 from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
@@ -169,6 +170,16 @@ def test_fedmd_lets_unlike_networks_learn_from_each_other():
     method = FedMD(public_epochs=2, public_batch=20, private_epochs=5, private_batch=10, digest_batch=50)
     alone, together = (train(method, fed, rounds, models=("mlp:32", "softmax"), threads=2).accuracy() for rounds in (0, 4))
     assert together > alone + 0.08
+
+
+UNLIKE = ("softmax", "mlp:32", "lenet")  # three architectures, which clients take in turn
+
+
+def test_fd_lets_unlike_networks_learn_from_tables():
+    """A table of ten times ten numbers is all that a third of linear models, a third of dense and a third of convolutional networks tell each other."""
+    fed = load("digits", skew="iid", clients=12, seed=0)
+    alone, together = (train(m, fed, 10, models=UNLIKE, threads=2).accuracy() for m in (Local(**WORK), FD(**WORK)))
+    assert together > alone + 0.035
 
 
 def test_widths_of_heterofl_share_what_they_learn():

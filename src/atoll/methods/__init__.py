@@ -49,6 +49,7 @@ TABLE: tuple[Row, ...] = (
     Row("fedper", "fedper:FedPer", "FedPer", "parameter decoupling", "Arivazhagan et al., 2019", "server: base; client: head", "base / base"),
     Row("lg-fedavg", "lg_fedavg:LGFedAvg", "LG-FedAvg", "parameter decoupling", "Liang et al., 2020", "server: head; client: base", "head / head"),
     Row("fedmd", "fedmd:FedMD", "FedMD", "knowledge distillation", "Li and Wang, 2019", "client: its model", "row numbers, scores / scores"),
+    Row("fd", "fd:FD", "FD", "knowledge distillation", "Jeong et al., 2018", "server: tables; client: its model", "L x L table / L x L table"),
     Row("fedhealth", "fedhealth:FedHealth", "FedHealth", "transfer learning", "Chen et al., IEEE Intell. Syst. 2020", "server: model", "2 models / model, d^2"),
     Row("fedamp", "fedamp:FedAMP", "FedAMP", "multi-task learning", "Huang et al., AAAI 2021", "server: all models; client: own", "model / model"),
     Row("heurfedamp", "fedamp:HeurFedAMP", "HeurFedAMP", "multi-task learning", "Huang et al., AAAI 2021", "server: all models; client: own", "model / model"),
