@@ -15,15 +15,18 @@ from atoll.methods.apfl import APFL
 from atoll.methods.aruba import ARUBA
 from atoll.methods.astraea import Astraea
 from atoll.methods.data_sharing import DataSharing
+from atoll.methods.ditto import Ditto
 from atoll.methods.fd import FD
 from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
+from atoll.methods.fedbabu import FedBABU
 from atoll.methods.fedcl import FedCL
 from atoll.methods.fedhealth import FedHealth
 from atoll.methods.fedmd import FedMD
 from atoll.methods.fedper import FedPer
 from atoll.methods.fedprox import FedProx
+from atoll.methods.fedrep import FedRep
 from atoll.methods.heterofl import HeteroFL
 from atoll.methods.ifca import IFCA
 from atoll.methods.lg_fedavg import LGFedAvg
@@ -147,8 +150,13 @@ CASES: dict[str, Case] = {
     "pfedme": Case(PFedMe(batch=4, R=3, K=2), down=lambda b: b.model, up=lambda b: b.model + W, bad=("lam", -1.0)),
     "apfl": Case(APFL(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("alpha", 1.5)),
     "fedper": Case(FedPer(batch=4), down=lambda b: b.shared(1), up=lambda b: b.shared(1) + W),
+    "fedrep": Case(
+        FedRep(batch=4, head_epochs=2, last=1), down=lambda b: b.shared(1), up=lambda b: b.shared(1) + W, bad=("head_epochs", -1)
+    ),
+    "fedbabu": Case(FedBABU(batch=4, ft_epochs=2), down=lambda b: b.shared(1), up=lambda b: b.shared(1) + W, bad=("what", "body")),
     "lg-fedavg": Case(LGFedAvg(batch=4), down=lambda b: b.private(1), up=lambda b: b.private(1) + W),  # its one shared block is the last
     "lg-fedavg-warm": Case(LGFedAvg(batch=4, warmup=1), down=lambda b: b.model + b.private(1), up=lambda b: b.private(1) + W),  # the round of joining
+    "ditto": Case(Ditto(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("lam", -1.0)),
     "fedamp": Case(FedAMP(batch=4), down=lambda b: b.model, up=lambda b: b.model, bad=("alpha", 1.5)),
     "heurfedamp": Case(HeurFedAMP(batch=4), down=lambda b: b.model, up=lambda b: b.model, bad=("own", 1.5)),
     "ifca": Case(IFCA(batch=4, epochs=1, k=3), down=lambda b: 3 * b.model, up=lambda b: b.model + 4 + W),

@@ -24,15 +24,18 @@ from atoll.methods.apfl import APFL
 from atoll.methods.aruba import ARUBA
 from atoll.methods.astraea import Astraea
 from atoll.methods.data_sharing import DataSharing
+from atoll.methods.ditto import Ditto
 from atoll.methods.fd import FD
 from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
+from atoll.methods.fedbabu import FedBABU
 from atoll.methods.fedcl import FedCL
 from atoll.methods.fedhealth import FedHealth
 from atoll.methods.fedmd import FedMD
 from atoll.methods.fedper import FedPer
 from atoll.methods.fedprox import FedProx
+from atoll.methods.fedrep import FedRep
 from atoll.methods.heterofl import HeteroFL
 from atoll.methods.ifca import IFCA
 from atoll.methods.lg_fedavg import LGFedAvg
@@ -73,6 +76,9 @@ FEW = "classes:3"  # three classes per client
 PERSONAL = [
     FedAvgFT(**WORK),
     FedPer(**WORK),
+    FedRep(**WORK, head_epochs=3),
+    FedBABU(**WORK),
+    Ditto(**WORK, lam=0.1),
     LGFedAvg(**WORK),
     APFL(**WORK),
     PFedMe(eta=0.06, batch=10),

@@ -12,6 +12,7 @@ from jax import Array
 from tree_math import Vector
 
 from atoll.core.client import Client
+from atoll.core.model import BUFFERS
 from atoll.core.rows import Batch
 
 Loss = Callable[[Client, Vector, Batch], tuple[Array, Vector]]  # -> (mean loss over real rows, w with the batch's buffers)
@@ -99,6 +100,17 @@ def sgd(
         return step(k, w, corrected(g), buffered, lr)
 
     return k.repeat(full, w, epochs if steps is None else steps, until=until)
+
+
+def sgd_part(k: Client, free: Vector, fixed: Vector, lr: Any, *, batch: int, epochs: float = 1, loss: Loss = data_loss, key: Array | None = None) -> Vector:
+    """The blocks `free` of a model after SGD as in `sgd`, while its other blocks `fixed` are held still: parameters and buffers."""
+    mine = tuple(block for block in free.tree if block != BUFFERS)
+
+    def whole(k: Client, free: Vector, rows: Batch) -> tuple[Array, Vector]:
+        value, buffered = loss(k, k.model.join(fixed, free), rows)
+        return value, k.model.split(buffered, mine)[1]
+
+    return sgd(k, free, lr, batch=batch, epochs=epochs, loss=whole, key=key)[0]
 
 
 def full_gradient(k: Client, w: Vector, loss: Loss = data_loss) -> tuple[Vector, Vector]:
