@@ -90,6 +90,13 @@ class Trained:
         return sum(row["correct"] for row in rows) / sum(row["rows"] for row in rows)
 
 
+@functools.cache
+def _built(text: str, shape: tuple[int, ...], outputs: int, task: str) -> Model:
+    """One model for all tests that ask for it, so that what was compiled for it is found again."""
+    name, options = parse(text)
+    return build(name, shape, outputs, task, **options)
+
+
 def begin(
     method: Any,
     fed: Federation,
@@ -111,8 +118,7 @@ def begin(
     built = []
     for model in models:
         if isinstance(model, str):
-            name, options = parse(model)
-            model = build(name, fed.x.shape[1:], outputs, task, **options)
+            model = _built(model, fed.x.shape[1:], outputs, task)
         built.append(model)
     facts = facts_of(fed, tuple(built), method, has_pool=engine != "wire")
     made = make_engine(engine, fed, facts, seed, threads=threads, lanes=lanes, together=together, state_folder=state_folder)

@@ -42,7 +42,6 @@ class Loop:
     def begin(self, method_label: str) -> None:
         self.states.begin(method_label)
         self._sites.clear()
-        self._preview.begin()
 
     def close(self) -> None:
         pass

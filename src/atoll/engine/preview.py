@@ -5,6 +5,7 @@ A program is compiled without its reply, so the compiler leaves out the training
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,17 +17,14 @@ from atoll.core.method import is_on_host
 from atoll.core.program import Context, Data, Task
 from atoll.engine.device import nbytes
 from atoll.engine.exchange import Job
+from atoll.engine.programs import KEPT
 
 
 class Preview:
-    """Counts of jobs; keeps compiled programs until the next method begins."""
+    """Counts of jobs."""
 
     def __init__(self, seed: int):
         self.seed = seed
-        self._compiled: dict[Any, Callable[..., Any]] = {}
-
-    def begin(self) -> None:
-        self._compiled.clear()
 
     def __call__(self, job: Job, welcome: Any, of: Callable[[int], tuple[Data, int, Any]]) -> tuple[np.ndarray, int]:
         """(FLOPs [m], bytes of one reply). `of(client)` gives its data, its row in their tables and its private state (None: it has not joined).
@@ -44,20 +42,21 @@ class Preview:
                 np.int32(i), np.int32(row), np.int32(job.round), purpose_key(self.seed, task.name, job.round), job.budgets[j], common_key(self.seed)
             )  # fmt: skip
             fresh = at._replace(round=np.int32(0), key=purpose_key(self.seed, "join", 0), budget=np.float32(1))
-            run = self._run(task, joins=task.stateful and state is None)
+            run = _effort(task, joins=task.stateful and state is None)
             count, size = run(data, at, fresh, job.shared, mine, state if task.stateful else (), welcome)
             flops[j], up = float(count), int(size)
         return flops, up
 
-    def _run(self, task: Task, joins: bool) -> Callable[..., Any]:
-        if (task, joins) not in self._compiled:
 
-            def run(data: Data, at: Context, fresh: Context, shared: Any, mine: Any, state: Any, welcome: Any) -> tuple[Any, int]:
-                if joins:
-                    join = Task(task.method, task.method.join, "join", task.model, task.chunk, stateful=False)
-                    state = join(data, fresh, welcome, None, ()).reply
-                out = task(data, at, shared, mine, state)
-                return out.flops, nbytes(out.reply)
+@functools.lru_cache(maxsize=KEPT)
+def _effort(task: Task, joins: bool) -> Callable[..., tuple[Any, int]]:
+    """(FLOPs, bytes of the reply) of a task, compiled."""
 
-            self._compiled[task, joins] = jax.jit(run)
-        return self._compiled[task, joins]
+    def run(data: Data, at: Context, fresh: Context, shared: Any, mine: Any, state: Any, welcome: Any) -> tuple[Any, int]:
+        if joins:
+            join = Task(task.method, task.method.join, "join", task.model, task.chunk, stateful=False)
+            state = join(data, fresh, welcome, None, ()).reply
+        out = task(data, at, shared, mine, state)
+        return out.flops, nbytes(out.reply)
+
+    return jax.jit(run)

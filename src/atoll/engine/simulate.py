@@ -19,17 +19,17 @@ import numpy as np
 from atoll.core.cores import cores, default_lanes
 from atoll.core.errors import AtollError
 from atoll.core.federation import Facts
-from atoll.core.fold import Fold
 from atoll.core.keys import common_data, common_key, purpose_data, purpose_key
 from atoll.core.method import is_on_host
 from atoll.core.model import Model
 from atoll.core.program import Context, Joined, Task
 from atoll.data.federation import Federation
-from atoll.engine.compiled import Cohort, LaneResult, lane
+from atoll.engine.compiled import Cohort, LaneResult
 from atoll.engine.device import chunk_size, place
 from atoll.engine.exchange import Job, Part
 from atoll.engine.host import HostRows, run_host_job
 from atoll.engine.preview import Preview
+from atoll.engine.programs import compiled_lane, compiled_merge
 from atoll.engine.store import States
 
 TINY, VECTORISED = 2_000, 5  # models of so few parameters are computed for up to so many clients at a time (measured; larger ones get slower so)
@@ -65,17 +65,13 @@ class Simulate:
         self._preview = Preview(seed)
         self._lengths = np.asarray(self.data.count["train"])  # of clients and the pool, in rows
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1))  # the calling thread works too
-        self._compiled: dict[Any, Callable[..., LaneResult]] = {}
-        self._merges: dict[Fold, Callable[..., Any]] = {}
         self._warm: set[Any] = set()
         self.states = States(facts, state_folder)
 
     def begin(self, method_label: str) -> None:
-        """Another method starts: private states and compiled programs of the last one are dropped."""
+        """Another method starts: private states of the last one are dropped."""
         self.states.begin(method_label)
-        self._compiled.clear()
         self._warm.clear()
-        self._preview.begin()
 
     def close(self) -> None:
         self._pool.shutdown()
@@ -97,7 +93,8 @@ class Simulate:
 
         total, singles = None, None
         if job.fold.streamed:
-            total = self._merge(job.fold, [result.total for _, result in lanes])
+            totals = [result.total for _, result in lanes]
+            total = totals[0] if len(totals) == 1 else compiled_merge(job.fold)(totals)
         elif job.kind != "join":
             singles = jax.tree.map(in_order, *[result.singles for _, result in lanes])
         flops, steps = (in_order(*(getattr(result, name) for _, result in lanes)) for name in ("flops", "steps"))
@@ -128,7 +125,7 @@ class Simulate:
         order, first = np.concatenate(lanes), np.cumsum([0, *map(len, lanes)])
         room = np.append(order, np.full(size * self.lanes - m, order[-1]))  # so that every lane can be cut out at full size
         together = self.together or _together(job.task.model, longest)
-        run = self._compile(job, size, together)
+        run = compiled_lane(job.task, job.fold, size, together)
         mine = job.mine if job.kind != "evaluate" else Joined(job.mine, _repeat(purpose_key(self.seed, "join", 0), m))
         mine, shared = jax.tree.map(_placed, (jax.tree.map(lambda leaf: leaf[room], mine), job.shared))
         keys = purpose_data(self.seed, job.task.name), common_data(self.seed)
@@ -171,19 +168,6 @@ class Simulate:
         task = Task(job.task.method, job.task.method.join, "join", job.task.model, self.chunk, stateful=False)
         at = Context(np.int32(0), np.int32(0), np.int32(0), purpose_key(self.seed, "join", 0), np.float32(1), common_key(self.seed))
         return jax.eval_shape(lambda shared: task(self.data, at, shared, None, ()).reply, job.shared)
-
-    def _compile(self, job: Job, size: int, together: int) -> Callable[..., LaneResult]:
-        name = (job.task, job.fold, size, together)
-        if name not in self._compiled:
-            self._compiled[name] = jax.jit(lane(job.task, job.fold, size, together))
-        return self._compiled[name]
-
-    def _merge(self, fold: Fold, totals: list[Any]) -> Any:
-        if len(totals) == 1:
-            return totals[0]
-        if fold not in self._merges:
-            self._merges[fold] = jax.jit(lambda totals: functools.reduce(fold.merge, totals))
-        return self._merges[fold](totals)
 
 
 def deal(work: np.ndarray, lanes: int) -> list[np.ndarray]:

@@ -23,6 +23,7 @@ from atoll.engine.exchange import Job, Part
 from atoll.engine.host import HostClient, HostRows
 from atoll.engine.loop import fold_replies, fresh_state
 from atoll.engine.preview import Preview
+from atoll.engine.programs import compiled
 
 
 class Node:
@@ -32,7 +33,7 @@ class Node:
         self.client, self.data, self._rows, self._seed = client, data, rows, seed
         self.state: bytes | None = None
 
-    def answer(self, job: Job, message: bytes, budget: float, compiled: Callable[..., Any]) -> tuple[bytes, float, int]:
+    def answer(self, job: Job, message: bytes, budget: float, run: Callable[..., Any]) -> tuple[bytes, float, int]:
         """Runs the job's program on a message; returns (reply, FLOPs, steps). The new private state stays here."""
         shared, mine = decode(message)
         if job.kind == "ask" and is_on_host(job.task.program):
@@ -50,7 +51,7 @@ class Node:
             state = decode(self.state) if self.state is not None else fresh_state(job, self.data, self.client, 0, self._seed)
         if job.kind == "evaluate":
             mine = Joined(np.bool_(True), jax.random.key_data(purpose_key(self._seed, "join", 0)))
-        out = compiled(self.data, at, shared, mine, state)
+        out = run(self.data, at, shared, mine, state)
         if job.kind == "join":
             self.state = encode(out.reply)
         elif job.kind == "ask" and job.task.stateful:
@@ -83,24 +84,21 @@ class Wire:
         rows = HostRows(fed)
         self._fed, self._facts = fed, facts
         self._nodes = [Node(i, place_one(fed, i, sizes), rows, seed) for i in range(facts.clients)]
-        self._compiled: dict[Any, Callable[..., Any]] = {}
         self._preview = Preview(seed)
 
     def begin(self, method_label: str) -> None:
         for node in self._nodes:
             node.state = None
-        self._compiled.clear()
-        self._preview.begin()
 
     def close(self) -> None:
         pass
 
     def execute(self, job: Job) -> Part:
-        compiled = self._compiled.setdefault(job.task, jax.jit(job.task))
+        run = compiled(job.task)
         replies, flops, steps = [], [], []
         for j, i in enumerate(job.ids):
             mine = None if job.mine is None else jax.tree.map(lambda leaf, j=j: leaf[j], job.mine)
-            reply, done, count = self._node(int(i)).answer(job, encode((job.shared, mine)), float(job.budgets[j]), compiled)
+            reply, done, count = self._node(int(i)).answer(job, encode((job.shared, mine)), float(job.budgets[j]), run)
             replies.append(decode(reply))
             flops.append(done)
             steps.append(count)
