@@ -29,6 +29,8 @@ from atoll.methods.fedprox import FedProx
 from atoll.methods.fedrep import FedRep
 from atoll.methods.heterofl import HeteroFL
 from atoll.methods.ifca import IFCA
+from atoll.methods.l2gd import L2GD
+from atoll.methods.l2sgd import L2SGD
 from atoll.methods.lg_fedavg import LGFedAvg
 from atoll.methods.local import Local
 from atoll.methods.majority import Majority
@@ -149,6 +151,8 @@ CASES: dict[str, Case] = {
     "per-fedavg-exact": Case(PerFedAvg(batch=4, steps=3, variant="exact"), down=lambda b: b.model, up=lambda b: b.model + W, bad=("variant", "so")),
     "pfedme": Case(PFedMe(batch=4, R=3, K=2), down=lambda b: b.model, up=lambda b: b.model + W, bad=("lam", -1.0)),
     "apfl": Case(APFL(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("alpha", 1.5)),
+    "l2gd": Case(L2GD(lam=2.0, p=0.3, batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("p", 1.0)),  # coins of rounds 1 to 3: 0, 1, 1
+    "l2sgd": Case(L2SGD(lam=2.0, p=0.3, batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("p", 0.0)),
     "fedper": Case(FedPer(batch=4), down=lambda b: b.shared(1), up=lambda b: b.shared(1) + W),
     "fedrep": Case(
         FedRep(batch=4, head_epochs=2, last=1), down=lambda b: b.shared(1), up=lambda b: b.shared(1) + W, bad=("head_epochs", -1)

@@ -38,6 +38,8 @@ from atoll.methods.fedprox import FedProx
 from atoll.methods.fedrep import FedRep
 from atoll.methods.heterofl import HeteroFL
 from atoll.methods.ifca import IFCA
+from atoll.methods.l2gd import L2GD
+from atoll.methods.l2sgd import L2SGD
 from atoll.methods.lg_fedavg import LGFedAvg
 from atoll.methods.local import Local
 from atoll.methods.majority import Majority
@@ -264,3 +266,16 @@ def test_astraea_balances_what_is_uneven_among_all_and_among_each():
     plain, mediated, both = (train(m, fed, 15, models=("mlp:32",), threads=2).accuracy(model="global") for m in methods)
     assert mediated > plain + 0.1
     assert both > mediated + 0.06
+
+
+def test_models_pulled_to_their_mean_beat_both_extremes():
+    """L2GD with a little attraction: better than alone and than in common. A round is one gradient step, and one in eleven communicates."""
+    skew = "dirichlet:0.3"
+    run = trained(L2GD(lr=0.3), skew, rounds=200)
+    assert run.accuracy() > max(accuracy(Local(**WORK), skew), accuracy(FedAvg(**WORK), skew)) + 0.015
+    assert sum(cost.bytes_up > 0 for cost in run.costs) < 30
+
+
+def test_l2sgd_learns_from_batches():
+    runs = [train(m, digits(FEW), rounds, models=("softmax",), threads=2) for m, rounds in ((FedAvg(**WORK), ROUNDS), (L2SGD(lr=0.15), 120))]
+    assert runs[1].accuracy() > runs[0].accuracy() + 0.05

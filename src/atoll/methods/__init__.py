@@ -56,6 +56,8 @@ TABLE: tuple[Row, ...] = (
     Row("fedamp", "fedamp:FedAMP", "FedAMP", "multi-task learning", "Huang et al., AAAI 2021", "server: all models; client: own", "model / model"),
     Row("heurfedamp", "fedamp:HeurFedAMP", "HeurFedAMP", "multi-task learning", "Huang et al., AAAI 2021", "server: all models; client: own", "model / model"),
     Row("ditto", "ditto:Ditto", "Ditto", "multi-task learning", "Li et al., ICML 2021", "server: model; client: its model", "model / model"),
+    Row("l2gd", "l2gd:L2GD", "L2GD", "model interpolation", "Hanzely and Richtarik, 2020", "server: mean; client: model, mean", "model / model at times"),
+    Row("l2sgd", "l2sgd:L2SGD", "L2SGD+", "model interpolation", "Hanzely and Richtarik, 2020", "client: model, gradients", "model / model at times"),
     Row("apfl", "apfl:APFL", "APFL", "model interpolation", "Deng et al., 2020", "server: model; client: its model, mixing weight", "model / model"),
     Row("heterofl", "heterofl:HeteroFL", "HeteroFL", "model interpolation", "Diao et al., ICLR 2021", "server: widest model", "corner / corner"),
     Row("ifca", "ifca:IFCA", "IFCA", "clustering", "Ghosh et al., NeurIPS 2020", "server: k models", "k models / model"),
