@@ -22,7 +22,7 @@ from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedbabu import FedBABU
 from atoll.methods.fedcl import FedCL
-from atoll.methods.fedhealth import FedHealth
+from atoll.methods.fedhealth import FedHealth, FedSteg
 from atoll.methods.fedmd import FedMD
 from atoll.methods.fedper import FedPer
 from atoll.methods.fedprox import FedProx
@@ -130,6 +130,12 @@ CASES: dict[str, Case] = {
         down=lambda b: b.model + b.shared(1),  # to train it, and to describe its features
         up=lambda b: b.model + W + 4 * (6 * 6 + 6 + 1),  # of 6 features: covariance, mean, number of rows
         bad=("eta", -1.0),
+    ),
+    "fedsteg": Case(
+        FedSteg(batch=4, ft_epochs=1),
+        down=lambda b: b.model + b.shared(1),
+        up=lambda b: b.model + W + 4 * (6 * 6 + 6 + 1),
+        bad=("batch", 1),
     ),
     "fedmd": Case(
         FedMD(public_epochs=1, private_epochs=1, private_batch=4, alignment=6, digest_batch=4, revisit_epochs=1),

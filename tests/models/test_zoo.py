@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+from scipy.signal import correlate2d
 
 from atoll.core.errors import AtollError
 from atoll.models import TABLE, build, parse
+from atoll.models.steganalyser import Steganalyser, residual_filters
 
 
 def shapes(model):
@@ -28,6 +31,7 @@ SIZES = [
     ("heterofl:0.25", (28, 28), 98_922),
     ("heterofl:0.125", (28, 28), 25_274),
     ("heterofl:0.0625", (28, 28), 6_594),
+    ("steganalyser", (32, 32), 6 * 8 * 9 + 8 + 8 * 16 * 9 + 16 + 16 * 16 + 16 + 16 * 10 + 10),
     ("lstm", (80,), 90 * 8 + 4 * 100 * (8 + 100 + 1) + 4 * 100 * (100 + 100 + 1) + 101 * 90),
     ("gru", (80,), 90 * 8 + 3 * 100 * (8 + 100 + 1) + 100 + 101 * 90),
 ]
@@ -50,6 +54,7 @@ SMALL = [
     ("resnet", (8, 8), "classification"),
     ("resnet:norm=batch", (9, 11, 3), "regression"),
     ("heterofl:0.0625", (8, 8), "classification"),
+    ("steganalyser:3,hidden=4", (9, 12), "classification"),
     ("gru:6", (5,), "sequence"),
     ("lstm:6,vocabulary=9", (5,), "classification"),
 ]
@@ -124,6 +129,22 @@ def test_forget_gate_starts_open():
     np.testing.assert_array_equal(bias, [0] * 3 + [1] * 3 + [0] * 6)
 
 
+def test_residuals_by_hand():
+    """Against SciPy's correlation, cut off at 3 grey levels; no residual on a flat image, and of the linear filters none but the first two on a slope."""
+    bank = residual_filters()[:, :, 0]
+    x = np.random.default_rng(0).integers(0, 256, (7, 9)).astype(np.float32)
+    net = Steganalyser((7 + 2, 9), 2, 1, 1, 3.0, 255.0, rngs=nnx.Rngs(0))
+    got = net.residuals(jnp.asarray(x)[None] / 255)[0]
+    for i in range(6):
+        np.testing.assert_allclose(got[..., i], np.clip(correlate2d(x, bank[..., i], "valid"), -3, 3), atol=2e-3)
+    slope = np.add.outer(0.3 * np.arange(8), 0.7 * np.arange(8))
+    flat = net.residuals(jnp.asarray(np.stack([np.full((8, 8), 99.0), slope]) / 255))
+    np.testing.assert_allclose(flat[0], 0, atol=1e-3)
+    np.testing.assert_allclose(flat[1, ..., 2:], 0, atol=1e-4)
+    np.testing.assert_allclose(flat[1, 0, 0, :2], [0.7, 0.3], atol=1e-4)
+    assert abs(bank).max(axis=(0, 1)).tolist() == [1] * 6
+
+
 @pytest.mark.parametrize(
     ("text", "name", "options"),
     [
@@ -170,6 +191,8 @@ def test_names_are_refused_with_advice(text, message):
         ("cnn", (784,), "classification", "not rows of shape 784"),
         ("cnn", (2, 2), "classification", "at least 4x4"),
         ("cnn", (8, 8), "sequence", "Use gru or lstm"),
+        ("steganalyser", (8, 8, 3), "classification", "grey images"),
+        ("steganalyser:threshold=0", (8, 8), "classification", "above 0"),
         ("gru", (8, 8), "sequence", "rows of tokens [T]"),
         ("gru", (8,), "classification", "gru:vocabulary=90"),
         ("gru:0", (8,), "sequence", "hidden is a positive whole number"),

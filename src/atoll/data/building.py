@@ -115,12 +115,22 @@ def _split(table: Table, split: Sequence[float], rng: np.random.Generator) -> tu
     n = np.bincount(owner[free], minlength=clients)
     _check_sizes(table, n, tested)
     test, validation = _sizes(n, split, tested)
+    if table.unit is not None:  # units in random order, rows of one unit side by side
+        free = free[np.argsort(rng.permutation(table.unit.max() + 1)[table.unit[free]], kind="stable")]
     free = free[np.argsort(owner[free], kind="stable")]
     rank = np.arange(len(free)) - (np.cumsum(n) - n)[owner[free]]
+    end = rank if table.unit is None else _last_ranks(rank, table.unit[free])
     last, middle = (n - test)[owner[free]], (n - test - validation)[owner[free]]
-    part[free] = np.where(rank >= last, TEST, np.where(rank >= middle, VALIDATION, TRAIN))
+    part[free] = np.where(end >= last, TEST, np.where(end >= middle, VALIDATION, TRAIN))
     place[free] = rank
     return part, place
+
+
+def _last_ranks(rank: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """For every row the rank of the last row of its unit: with it a unit falls on one side of a border between splits."""
+    last = np.zeros(unit.max() + 1, rank.dtype)
+    np.maximum.at(last, unit, rank)
+    return last[unit]
 
 
 def _sizes(n: np.ndarray, split: Sequence[float], tested: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -121,6 +121,8 @@ def _sample(table: Table, rng: np.random.Generator) -> tuple[np.ndarray, int]:
 def _refuse_exact(table: Table, what: str) -> None:
     if table.exact:
         raise AtollError(f"Source {table.name} is exact: all its rows are needed, so {what} can't be used.")
+    if table.unit is not None:
+        raise AtollError(f"Source {table.name} has rows that belong together, and {what} would part them. Leave it out.")
 
 
 def _dealt(table: Table, partition: Partition | None, clients: int | None, seed: int, generated: bool) -> Table:

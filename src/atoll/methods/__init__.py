@@ -53,6 +53,7 @@ TABLE: tuple[Row, ...] = (
     Row("fedmd", "fedmd:FedMD", "FedMD", "knowledge distillation", "Li and Wang, 2019", "client: its model", "row numbers, scores / scores"),
     Row("fd", "fd:FD", "FD", "knowledge distillation", "Jeong et al., 2018", "server: tables; client: its model", "L x L table / L x L table"),
     Row("fedhealth", "fedhealth:FedHealth", "FedHealth", "transfer learning", "Chen et al., IEEE Intell. Syst. 2020", "server: model", "2 models / model, d^2"),
+    Row("fedsteg", "fedhealth:FedSteg", "FedSteg", "transfer learning", "Yang et al., IEEE TNSE 2020", "server: model", "2 models / model, d^2"),
     Row("fedamp", "fedamp:FedAMP", "FedAMP", "multi-task learning", "Huang et al., AAAI 2021", "server: all models; client: own", "model / model"),
     Row("heurfedamp", "fedamp:HeurFedAMP", "HeurFedAMP", "multi-task learning", "Huang et al., AAAI 2021", "server: all models; client: own", "model / model"),
     Row("ditto", "ditto:Ditto", "Ditto", "multi-task learning", "Li et al., ICML 2021", "server: model; client: its model", "model / model"),

@@ -30,6 +30,9 @@ TABLE: dict[str, Row] = {
     "cnn": Row("images:cnn", None, "the CNN of McMahan et al. (2017), 1,663,370 parameters for 28x28 images"),
     "resnet": Row("images:resnet", None, "a small ResNet for 8x8 to 32x32 images; options norm (group or batch), depth (8, 14, 20), width"),
     "heterofl": Row("images:heterofl", "rate", "the MNIST CNN of HeteroFL at a width rate, as in heterofl:0.5; option rate"),
+    "steganalyser": Row(
+        "steganalyser:steganalyser", "width", "a small CNN on fixed high-pass residuals, for steganalysis; options width, hidden, threshold, levels"
+    ),
     "gru": Row("recurrent:gru", "hidden", "character model with GRU layers; options hidden, layers, embedding, vocabulary"),
     "lstm": Row("recurrent:lstm", "hidden", "character model with LSTM layers; options hidden, layers, embedding, vocabulary"),
 }

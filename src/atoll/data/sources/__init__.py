@@ -62,6 +62,14 @@ _ALL = (
         "sources.verbagg:read",
     ),
     Source(
+        "steganalysis",
+        "patches of photos, every one as it is and with a message hidden in it, 6 clients: regions of the photos; options side, rates",
+        "the photos of scikit-learn, or a folder of images (path); messages are generated",
+        "scikit-learn's photos: CC BY 2.0, from Flickr, by danielbuechele (china) and vultilion (flower)",
+        "sources.steganalysis:read",
+        generated=True,
+    ),
+    Source(
         "pfllib",
         "any dataset that PFLlib has written, with its clients and its train and test rows",
         "its folder with train/0.npz, ... and test/0.npz, ... (path)",
