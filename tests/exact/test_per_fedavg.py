@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from atoll.core.keys import purpose_key, shuffle
+from atoll.data import load
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.per_fedavg import PerFedAvg
 from tests.exact.dense import equal_clients
@@ -217,3 +218,33 @@ def test_the_global_model_is_the_meta_model():
     squared = {model: scores(trained)[model, "test"][:, 1] for model in ("global", "personal")}  # the score is the squared error, twice f_i
     assert_near(squared["global"], A * (w - B) ** 2, 1e-4)
     assert_near(squared["personal"], A * ((1 - 0.2 * A) * (w - B)) ** 2, 1e-4)
+
+
+def matrices():
+    """Three clients f_i(w) = 1/2 (w - b_i)' A_i (w - b_i) in three dimensions, whose Hessians do not commute, and the federation of them."""
+    random = np.random.default_rng(7)
+    bases = np.linalg.qr(random.normal(size=(3, 3, 3)))[0]
+    a = bases @ (random.uniform(0.3, 2.5, (3, 3, 1)) * np.swapaxes(bases, 1, 2))
+    b = random.normal(size=(3, 3))
+    return a, b, load("quadratic", a=a, b=b)
+
+
+@pytest.mark.parametrize("variant", ["fo", "hf", "exact"])
+def test_fixed_points_in_several_dimensions(variant):
+    """With B_i = I - alpha A_i the gradient of F_i is B_i A_i B_i (w - b_i), so F is least at [sum B A B]^-1 sum B A B b; without the Hessian B_i A_i B_i
+    becomes A_i B_i. There each client's model is w - alpha A_i (w - b_i), and no step along an axis lowers F where the variant follows its gradient."""
+    alpha, (a, b, fed) = 0.3, matrices()
+    B = np.eye(3) - alpha * a
+    c = (a if variant == "fo" else B @ a) @ B
+    w = np.linalg.solve(c.sum(0), np.einsum("ijk,ik->j", c, b))
+    trained = train(PerFedAvg(alpha=alpha, beta=0.5, steps=1, batch=3, variant=variant, delta=1.0), fed, 150, **linear())
+    assert_near(kernel(trained.server)[:, 0], w, 1e-5)
+    for i, own in enumerate(adapted(trained)):
+        assert_near(kernel(own)[:, 0], w - alpha * a[i] @ (w - b[i]), 1e-5)
+
+    def F(w):
+        left = np.einsum("ijk,ik->ij", B, w - b)  # of a client's model to its minimum
+        return np.einsum("ij,ijk,ik->", left, a, left) / 2
+
+    around = [F(w + 0.05 * d) - F(w) for d in (*np.eye(3), *-np.eye(3))]
+    assert (min(around) > 0) == (variant != "fo")

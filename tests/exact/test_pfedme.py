@@ -12,6 +12,8 @@ from scipy.optimize import minimize
 
 from atoll.core.errors import AtollError
 from atoll.core.keys import purpose_key, shuffle
+from atoll.data import load
+from atoll.methods.fedprox import FedProx
 from atoll.methods.pfedme import PFedMe
 from tests.exact.entropy import classes, entropy, entropy_gradient, kernel, rows
 from tests.harness import Fixed, assert_near, assert_same, begin, leaves, linear, normed, quadratics, small_digits, train
@@ -193,3 +195,40 @@ def test_steps_beyond_theta_are_refused():
     assert PFedMe(eta=1 / 15, lam=15.0).beta == 1
     with pytest.raises(AtollError, match=r"eta \* lam = 1\.5"):
         PFedMe(eta=0.1, lam=15.0)
+
+
+def matrices():
+    """Three clients f_i(w) = 1/2 (w - b_i)' A_i (w - b_i) in three dimensions, whose Hessians do not commute, and the federation of them."""
+    random = np.random.default_rng(8)
+    bases = np.linalg.qr(random.normal(size=(3, 3, 3)))[0]
+    a = bases @ (random.uniform(0.3, 2.5, (3, 3, 1)) * np.swapaxes(bases, 1, 2))
+    b = random.normal(size=(3, 3))
+    return a, b, load("quadratic", a=a, b=b)
+
+
+def test_closed_forms_in_several_dimensions():
+    """theta_i(w) = (A_i + lam I)^-1 (A_i b_i + lam w); the envelope is 1/2 (w - b)' M (w - b) with M = (A^-1 + I / lam)^-1 = lam (A + lam I)^-1 A, so a step
+    goes along the mean of M_i (w - b_i), and w comes to rest at [sum M]^-1 sum M b."""
+    lam, eta, (a, b, fed) = 2.0, 0.3, matrices()
+    M = np.linalg.inv(np.linalg.inv(a) + np.eye(3) / lam)
+    method = PFedMe(lam=lam, K=60, R=1, batch=3, eta=eta, plr=1 / (2.5 + lam))
+    training = started(method, fed, **linear())
+    for _ in range(2):
+        w = kernel(training.server)[:, 0]
+        training.step()
+        assert_near((w - kernel(training.server)[:, 0]) / eta, np.einsum("ijk,ik->j", M, w - b) / 3, 2e-6)
+        for i, theta in training.engine.executor.dump_states().items():
+            assert_near(kernel(theta)[:, 0], np.linalg.solve(a[i] + lam * np.eye(3), a[i] @ b[i] + lam * w), 2e-6)
+    rest = np.linalg.solve(M.sum(0), np.einsum("ijk,ik->j", M, b))
+    for _ in range(100):
+        training.step()
+    assert_near(kernel(training.server)[:, 0], rest, 1e-5)
+
+
+def test_full_steps_are_fedprox_solved_exactly():
+    """R = 1, beta = 1, eta lam = 1 and mu = lam: both send the minimiser of f_i(theta) + lam/2 |theta - w|^2, and clients are equally large."""
+    lam, (_, _, fed) = 2.0, matrices()
+    steps = {"lr": 1 / (2.5 + lam), "epochs": 60, "batch": 0}
+    prox = train(FedProx(mu=lam, **steps), fed, 3, **linear())
+    full = train(PFedMe(lam=lam, K=60, R=1, batch=3, eta=1 / lam, plr=steps["lr"]), fed, 3, **linear())
+    assert_near(full.server, prox.server, 2e-6)
