@@ -16,6 +16,7 @@ from atoll.methods.aruba import ARUBA
 from atoll.methods.astraea import Astraea
 from atoll.methods.data_sharing import DataSharing
 from atoll.methods.ditto import Ditto
+from atoll.methods.faug import FAug
 from atoll.methods.fd import FD
 from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
@@ -118,6 +119,12 @@ CASES: dict[str, Case] = {
         down=lambda b: 2 * (b.model + 4 * b.net.outputs + 4),
         up=lambda b: 2 * (b.model + W),
         bad=("gamma", 0),
+    ),
+    "faug": Case(
+        FAug(batch=4, seeds=2, targets=1, hidden=8, gan_steps=20),
+        down=lambda b: b.model,  # the generator is sent in the first round only; tests/exact has its bytes
+        up=lambda b: b.model + W,
+        bad=("seeds", 0),
     ),
     "fedcl": Case(FedCL(batch=4), down=lambda b: 2 * b.model, up=lambda b: b.model + W, public=10, bad=("lam", -1.0)),
     "moon": Case(MOON(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("tau", 0.0)),

@@ -1,6 +1,8 @@
-"""Even labels: how often rows of each label should be there, clients with their rows so often, and clients that complete each other."""
+"""Even labels: how often rows of each label should be there, clients with rows so often or with made ones, and clients that complete each other."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,31 @@ def resampled(k: Client, R: Array, change: Change) -> Client:  # noqa: N803 - As
     y = k.train.take(jnp.minimum(i, k.n - 1)).y
     u = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(k.lasting_key(0), i)))(i)  # row by row, so that more room changes nothing
     return k.with_repeated(jnp.floor(R[y] + u).astype(jnp.int32), change)
+
+
+def filled(k: Client, make: Callable[[Array, Array], Array], known: Array) -> Client:
+    """k with rows that `make(number [batch], y [batch])` makes, until every label that `known` (bool [L]) marks is as frequent as its most frequent one.
+
+    Made rows are numbered from 0. Nothing is stored: a row is made anew whenever it is taken.
+    """
+    counts = label_counts(k)
+    ends = jnp.cumsum(jnp.where(known, counts.max() - counts, 0))  # where the made rows of each label end
+
+    def rows(at: Array) -> tuple[Array, Array]:
+        y = jnp.searchsorted(ends, at, side="right").clip(max=k.outputs - 1).astype(jnp.int32)
+        return make(at, y), y
+
+    return k.on(k.train.with_made(rows, ends[-1], (k.outputs - 1) * (k.train.room or 0)))
+
+
+def some_of(k: Client, labels: Array, size: int, key: Array) -> tuple[Array, Array]:
+    """(numbers [q, size], real [q, size]) of up to `size` random rows of each of these labels (int32 [q]); where there are fewer the rest is not real."""
+    i = jnp.arange(max(k.train.room or 0, size))
+    y = k.train.take(jnp.clip(i, 0, k.n - 1)).y
+    u = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(i)  # row by row, so that more room changes nothing
+    order = jnp.where((i < k.n) & (y == labels[:, None]), u, 2.0)
+    numbers = jnp.argsort(order, axis=1)[:, :size].astype(jnp.int32)
+    return numbers, jnp.take_along_axis(order, numbers, axis=1) < 2
 
 
 def ratios(C: np.ndarray, T_a: float, T_d: float) -> np.ndarray:  # noqa: N803 - Astraea's letters
