@@ -14,6 +14,7 @@ from atoll.engine.device import nbytes
 from atoll.methods.apfl import APFL
 from atoll.methods.aruba import ARUBA
 from atoll.methods.astraea import Astraea
+from atoll.methods.cfl import CFL
 from atoll.methods.data_sharing import DataSharing
 from atoll.methods.ditto import Ditto
 from atoll.methods.faug import FAug
@@ -176,6 +177,9 @@ CASES: dict[str, Case] = {
     "ditto": Case(Ditto(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("lam", -1.0)),
     "fedamp": Case(FedAMP(batch=4), down=lambda b: b.model, up=lambda b: b.model, bad=("alpha", 1.5)),
     "heurfedamp": Case(HeurFedAMP(batch=4), down=lambda b: b.model, up=lambda b: b.model, bad=("own", 1.5)),
+    "cfl": Case(  # four clients are split in the first round
+        CFL(batch=4, eps1=2.0, eps2=0.0, gamma_max=0.0, burn_in=0), down=lambda b: b.model, up=lambda b: b.model, bad=("gamma_max", 1.5)
+    ),
     "ifca": Case(IFCA(batch=4, epochs=1, k=3), down=lambda b: 3 * b.model, up=lambda b: b.model + 4 + W),
     "ifca-gradient": Case(
         IFCA(k=3, averaging="gradient", shared=1),

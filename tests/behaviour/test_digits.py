@@ -8,15 +8,12 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import Array
 from sklearn.datasets import load_digits
-from sklearn.metrics import adjusted_rand_score
 
 from atoll.core.adaptation import coral_loss, moments
-from atoll.core.method import stateless
 from atoll.data import load
 from atoll.data.federation import Federation
 from atoll.data.sheet import majority_accuracy
@@ -38,7 +35,6 @@ from atoll.methods.fedper import FedPer
 from atoll.methods.fedprox import FedProx
 from atoll.methods.fedrep import FedRep
 from atoll.methods.heterofl import HeteroFL
-from atoll.methods.ifca import IFCA
 from atoll.methods.l2gd import L2GD
 from atoll.methods.l2sgd import L2SGD
 from atoll.methods.lg_fedavg import LGFedAvg
@@ -151,26 +147,6 @@ def test_attention_finds_the_clients_that_are_alike(method):
     """Two groups of clients disagree on the labels. Their models help each other within a group, so both Local and FedAvg are beaten."""
     skew = ("iid", "swap:2")
     assert accuracy(method, *skew) > max(accuracy(Local(**WORK), *skew), accuracy(FedAvg(**WORK), *skew)) + 0.03
-
-
-class Choice(NamedTuple):
-    j: Array  # int32, the model the client takes
-
-
-def test_ifca_finds_the_groups():
-    """Four groups of clients with labels swapped in four ways: IFCA finds them without being told, and so learns what FedAvg can't."""
-    method = IFCA()
-    run = trained(method, "iid", "swap:4")
-
-    @stateless
-    def choose(i, s):
-        return Choice(method._choice(i, s) + jnp.int32(0))
-
-    fed = run.training.fed
-    chosen = np.asarray(fed.ask(fed.everyone(), choose, run.server).j)
-    assert adjusted_rand_score(digits("iid", "swap:4").groups, chosen) == 1
-    assert run.accuracy() > accuracy(FedAvg(**WORK), "iid", "swap:4") + 0.4
-    assert run.accuracy() > accuracy(Local(**WORK), "iid", "swap:4") + 0.1
 
 
 def test_fedmd_lets_unlike_networks_learn_from_each_other():

@@ -13,7 +13,7 @@ import polars as pl
 
 CLIENT_TYPES = {
     "method": pl.String, "round": pl.Int32, "client": pl.Int32, "seen": pl.Boolean, "joined": pl.Boolean, "split": pl.String, "model": pl.String,
-    "rows": pl.Int32, "correct": pl.Float64, "loss": pl.Float64,
+    "rows": pl.Int32, "correct": pl.Float64, "loss": pl.Float64, "cluster": pl.Int32,
 }  # fmt: skip
 ROUND_TYPES = {
     "method": pl.String, "round": pl.Int32, "cohort": pl.Int32, "answered": pl.Int32, "bytes_down": pl.Int64, "bytes_up": pl.Int64, "flops": pl.Float64,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -54,6 +55,7 @@ class Client:
         self.draw = train.draw
         self._work = work
         self._state = state
+        self._known: dict[str, Any] = {}
 
     @property
     def state(self) -> Any:
@@ -83,6 +85,12 @@ class Client:
             id=self.id, round=self.round, key=self.key, common_key=self.common_key, model=self.model, work=self._work,
             train=train, public=self.public_rows,
         )  # fmt: skip
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """`make()`, worked out once per program: for what a method needs in several places, such as the client's cluster."""
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
 
     def lasting_key(self, purpose: int) -> Array:
         """A key of this client that is the same in all rounds and programs: for what it draws once and must find again."""

@@ -4,6 +4,7 @@ Server code:     init(fed) -> server;  round(server, fed) -> server;  share(serv
 Client programs: join(k, shared) -> private state, at first contact;  program(k, shared[, mine]) -> reply, or (reply, private state) where `join` exists
 Evaluation:      personalize(k, shared) -> what client k predicts with;  global_model(k, shared) -> the common model's;  predict(k, w, x) -> outputs
                  before(k, shared) -> what k would predict with before its last adaptation, where that is not the common model's; most methods have none
+                 cluster(k, shared) -> int32, the cluster whose model k predicts with, where a method finds clusters of clients; -1: in none yet
 Checks:          check(), when the method is made: raises AtollError where hyperparameters, each in its range, do not go together; most methods have none
                  check_model(model), before anything is trained: raises AtollError for models that the method can't work with; most methods have none
 Architectures:   architectures(model) -> the models that clients take in turn, made of the run's only one (widths); most methods have none

@@ -108,6 +108,13 @@ class Score(NamedTuple):
     loss: Array  # float32 [3, 2]
 
 
+class Scored(NamedTuple):
+    """What an evaluation says of one client."""
+
+    score: Score
+    cluster: Array  # int32, -1 where the method has none
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Scores what a client predicts with. Adapting sees train rows only; validation and test rows are shown to `predict` alone."""
@@ -131,7 +138,9 @@ class Evaluation:
             state = jax.lax.cond(joined.yes, lambda s: s, lambda s: jax.tree.map(_like, s, join(data, fresh, shared, None, ()).reply), state)
         k = task._view(data, at, work, state)
         tables = [self._score(k, self._model(name, k, shared), data, at, work) for name in MODELS.values()]
-        return Outcome(jax.tree.map(lambda *leaves: jnp.stack(leaves), *tables), (), work.flops, work.steps)
+        cluster = self.method.cluster(k, shared) if hasattr(self.method, "cluster") else -1
+        scored = Scored(jax.tree.map(lambda *leaves: jnp.stack(leaves), *tables), jnp.asarray(cluster, jnp.int32))
+        return Outcome(scored, (), work.flops, work.steps)
 
     def _model(self, name: str, k: Client, shared: Any) -> Any:
         return getattr(self.method, name)(k, shared) if hasattr(self.method, name) else None

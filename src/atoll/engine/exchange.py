@@ -16,7 +16,7 @@ import numpy as np
 from atoll.core.errors import AtollError
 from atoll.core.federation import Call, Effort, Facts, Traffic
 from atoll.core.fold import Fold, stack
-from atoll.core.program import Evaluation, Score, Task, is_stateful
+from atoll.core.program import Evaluation, Scored, Task, is_stateful
 from atoll.engine.device import nbytes
 
 SCORED_AT_ONCE = 4096  # clients: their private states are laid side by side, and all of a large federation's would not fit
@@ -98,8 +98,8 @@ class Exchange:
                 down[where] = nbytes(call.shared) + (0 if mine is None else nbytes(mine) // len(where))
         return Effort(flops, down, up)
 
-    def evaluate(self, method: Any, ids: np.ndarray, shared: Any, round: int) -> tuple[Score, np.ndarray]:
-        """(scores [clients, model, split], joined [clients]) of what `ids` predict with. Leaves no trace at the clients."""
+    def evaluate(self, method: Any, ids: np.ndarray, shared: Any, round: int) -> tuple[Scored, np.ndarray]:
+        """(scores [clients, model, split] and clusters [clients], joined [clients]) of what `ids` predict with. Leaves no trace at the clients."""
         stateful = hasattr(method, "join")
         joined = np.ones(len(ids), bool)  # a method without private states has nothing to join
         parts: list[tuple[np.ndarray, Part]] = []

@@ -10,6 +10,7 @@ from jax import Array
 from tree_math import Vector
 
 from atoll.core.client import Client
+from atoll.core.clusters import one, per_model, side_by_side
 from atoll.core.errors import AtollError
 from atoll.core.federation import Fed
 from atoll.core.fold import GroupMean
@@ -59,7 +60,7 @@ class IFCA:
         # The first model is that of all other methods; equal ones would never part.
         models = [fed.model.init(fed.key("init" if j == 0 else f"init {j}")) for j in range(self.k)]
         theta = [fed.model.split(w, self._own(fed.model))[1] for w in models]
-        return Models(fed.model.split(models[0], self._own(fed.model))[0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *theta))
+        return Models(fed.model.split(models[0], self._own(fed.model))[0], side_by_side(theta))
 
     def round(self, s: Models, fed: Fed) -> Models:
         S = fed.sample()  # M <- participating machines
@@ -72,7 +73,7 @@ class IFCA:
         return Models(total(share, up.common), theta)
 
     def update(self, i: Client, s: Models) -> Reply:
-        j = self._choice(i, s)  # j_i <- argmin_j F_i(theta_j)
+        j = self.cluster(i, s)  # j_i <- argmin_j F_i(theta_j)
         w = i.model.join(s.common, one(s.theta, j))
         if self.averaging == "gradient":
             w = step(i, w, *full_gradient(i, w), self.lr) - w  # - gamma g_i, g_i <- grad F_i(theta_j)
@@ -82,16 +83,17 @@ class IFCA:
         return Reply(common, theta, j, jnp.float32(1))
 
     def personalize(self, i: Client, s: Models) -> Any:
-        return i.model.join(s.common, one(s.theta, self._choice(i, s)))
+        return i.model.join(s.common, one(s.theta, self.cluster(i, s)))
 
-    def _choice(self, i: Client, s: Models) -> Array:
+    def cluster(self, i: Client, s: Models) -> Array:
         """The number (int32) of the model with the smallest loss on the client's train rows."""
 
         def loss(w: Vector, rows: Any) -> Array:
             return masked_mean(row_losses(i.model.task, i.model.apply(w, rows.x), rows.y), rows.mask)
 
         models = [i.model.join(s.common, one(s.theta, j)) for j in range(self.k)]
-        return jnp.argmin(i.mean(lambda rows: jnp.stack([loss(w, rows) for w in models]))).astype(jnp.int32)
+        losses = i.once("losses", lambda: i.mean(lambda rows: jnp.stack([loss(w, rows) for w in models])))
+        return jnp.argmin(losses).astype(jnp.int32)
 
     def _own(self, model: Model) -> tuple[str, ...]:
         """Names of the blocks that every cluster has for itself."""
@@ -101,15 +103,6 @@ class IFCA:
             return model.blocks[self.shared :]
         common = model.personal_blocks(self.shared)
         return tuple(block for block in model.blocks if block not in common)
-
-
-def one(theta: Vector, j: Array | int) -> Vector:
-    return jax.tree.map(lambda leaf: leaf[j], theta)
-
-
-def per_model(share: Array, like: Array) -> Array:
-    """share [k], with axes of length 1 added to go with `like` [k, ...]."""
-    return share.reshape((-1,) + (1,) * (like.ndim - 1))
 
 
 def total(share: Array, parts: Vector) -> Vector:

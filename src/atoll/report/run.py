@@ -11,7 +11,7 @@ import polars as pl
 
 from atoll.core.errors import AtollError
 
-CLIENT_COLUMNS = ("method", "round", "client", "seen", "joined", "split", "model", "rows", "correct", "loss")
+CLIENT_COLUMNS = ("method", "round", "client", "seen", "joined", "split", "model", "rows", "correct", "loss", "cluster")
 ROUND_COLUMNS = (
     "method", "round", "cohort", "answered", "bytes_down", "bytes_up", "flops", "steps",
     "seconds", "cpu_seconds", "eval_seconds", "sim_seconds", "private_bytes", "peak_memory",

@@ -21,7 +21,7 @@ from atoll.core.errors import AtollError
 from atoll.engine.codec import decode, encode
 from atoll.study.training import ROW_TYPES, RoundCost, Training
 
-FORMAT = 4
+FORMAT = 5
 MERGED = 8  # files of one level that are merged into one of the next
 
 

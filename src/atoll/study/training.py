@@ -23,7 +23,7 @@ from atoll.engine.exchange import Exchange
 
 ROW_TYPES = {
     "method": pl.String, "round": pl.Int32, "client": pl.Int32, "seen": pl.Boolean, "joined": pl.Boolean, "split": pl.String, "model": pl.String,
-    "rows": pl.Int32, "correct": pl.Float64, "loss": pl.Float64,
+    "rows": pl.Int32, "correct": pl.Float64, "loss": pl.Float64, "cluster": pl.Int32,
 }  # fmt: skip
 
 
@@ -128,7 +128,7 @@ class Training:
     def evaluate(self, ids: np.ndarray | None = None) -> pl.DataFrame:
         """One row per (client, model, split), as in clients.parquet. All clients by default, the unseen ones included."""
         ids = np.arange(len(self.federation.names)) if ids is None else ids
-        scores, joined = self.engine.evaluate(self.method, ids, self.shared, self.round)
+        (scores, cluster), joined = self.engine.evaluate(self.method, ids, self.shared, self.round)
         there = [hasattr(self.method, function) for function in MODELS.values()]
         kinds = [(name, n) for n, name in enumerate(MODELS) if there[n]]
         if not there[0]:
@@ -145,6 +145,7 @@ class Training:
             "model": np.tile(np.repeat(names, len(SCORED)), len(ids)),
             **{name: getattr(scores, name)[:, at].reshape(-1) for name in ("rows", "correct", "loss")},
         }
+        columns["cluster"] = pl.Series(np.repeat(cluster, each)).replace(-1, None)  # null: in no cluster
         return pl.DataFrame(columns).cast(ROW_TYPES)  # pyright: ignore[reportArgumentType] - a dict of types is what cast takes
 
     def diverged(self, rows: pl.DataFrame) -> bool:
