@@ -111,6 +111,7 @@ def begin(
     state_folder: Any = None,
     selector: Any = None,
     conditions: Conditions | None = None,
+    planned: int | None = None,
 ) -> Training:
     """A training, not yet started."""
     outputs = len(fed.labels) or 1
@@ -122,7 +123,7 @@ def begin(
         built.append(model)
     facts = facts_of(fed, tuple(built), method, has_pool=engine != "wire")
     made = make_engine(engine, fed, facts, seed, threads=threads, lanes=lanes, together=together, state_folder=state_folder)
-    return Training(method, fed, facts, made, seed=seed, selector=selector or Uniform(per_round), conditions=conditions)
+    return Training(method, fed, facts, made, seed=seed, selector=selector or Uniform(per_round), conditions=conditions, rounds=planned)
 
 
 def train(method: Any, fed: Federation, rounds: int, **how: Any) -> Trained:

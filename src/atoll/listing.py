@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from atoll.methods import TABLE, WRAPPERS, get, row
+from atoll.parts.selection import TABLE as SELECTORS
+from atoll.parts.selection import kind_of
 
 
 def print_methods() -> None:
@@ -25,14 +27,21 @@ def print_methods() -> None:
     console.print(table)
     for around in WRAPPERS:
         console.print(f"[bold]NAME+{around.name}[/bold]: {escape(around.about)}", highlight=False)
+    console.print("\nWhom a round asks, for any method (--select NAME, with settings --select NAME:setting=value):")
+    for one in SELECTORS:
+        console.print(f"  [bold]{one.name}[/bold]: {escape(one.about)} ({escape(one.paper)})", highlight=False)
 
 
 def print_method(name: str) -> None:
-    """One method: its docstring and its hyperparameters with defaults and ranges."""
-    entry = row(name)
-    cls = get(name)
+    """One method or selector: its docstring and its hyperparameters with defaults and ranges."""
+    chosen = next((one for one in SELECTORS if one.name == name), None)
+    if chosen is not None:
+        cls, heading = kind_of(chosen), f"[bold]{chosen.name}[/bold]  (--select {chosen.name})"
+    else:
+        entry, cls = row(name), get(name)
+        heading = f"[bold]{entry.title}[/bold]  ({entry.name}; {entry.family})"
     console = Console()
-    console.print(f"[bold]{entry.title}[/bold]  ({entry.name}; {entry.family})\n")
+    console.print(heading + "\n")
     console.print(escape(_flowing(inspect.getdoc(cls) or "")), highlight=False)
     table = Table(title="Hyperparameters", title_justify="left")
     for column in ("name", "default", "range"):

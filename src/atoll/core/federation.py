@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from atoll.core.errors import AtollError
-from atoll.core.fold import Fold, stack
+from atoll.core.fold import Fold, Watched, stack
 from atoll.core.keys import common_key, purpose_key
 from atoll.core.method import is_stateless, label
 from atoll.core.model import Model
@@ -61,12 +61,29 @@ class Engine(Protocol):
 
     def run(self, call: Call, traffic: Traffic) -> Any: ...
     def effort(self, call: Call) -> Effort: ...
+    def evaluate(self, method: Any, ids: np.ndarray, shared: Any, round: int) -> tuple[Any, np.ndarray]: ...
 
 
 class Selector(Protocol):
-    """Chooses whom to ask in a round."""
+    """Chooses whom to ask in a round.
+
+    One that learns also has begin(fed) -> its state before the first round, which it then finds as `fed.selection`, and learn(fed) -> its next state,
+    called after every round (what happened is `fed.seen`). One that says how much work the chosen do has assign(fed, ids, afforded) -> shares of the work
+    [len(ids)], 0 = none. `needs_models = True` asks for the models that the chosen reply; `needs_public = True` for public rows.
+    """
 
     def choose(self, fed: Fed) -> np.ndarray: ...
+
+
+@dataclass
+class Seen:
+    """What a selector may learn from: what the server saw of this round's clients."""
+
+    chosen: np.ndarray  # int [cohort]
+    work: np.ndarray  # float32 [cohort], share of the work that each did in the first ask; 0 = nothing came back
+    afforded: np.ndarray  # float32 [cohort], share of the work that each could have done, NaN where it could not be reached
+    trained: np.ndarray | None = None  # int, whose models are held
+    w: Any = None  # their models, stacked; None where nobody asked for them
 
 
 class Effort(NamedTuple):
@@ -119,6 +136,7 @@ class Facts:
     models: tuple[Model, ...]  # the architectures in use
     architecture: np.ndarray  # int [clients (+ 1 for the pool)], index into models
     outputs: int
+    rows: np.ndarray  # int [seen], train rows, as clients say when they register
     public: tuple[Array, Array] | None  # normalised public rows x, y
     has_pool: bool
 
@@ -132,13 +150,17 @@ class Fed:
         self.models = facts.models
         self.architecture = facts.architecture
         self.outputs = facts.outputs
+        self.rows = facts.rows
         self.seed = seed
         self.round = 0
         self.traffic = Traffic.none(facts.clients + 1)
         self._engine, self._facts, self._selector, self._conditions = engine, facts, selector, conditions
         self._welcome: Any = None
+        self._shown: Any = None
         self._at_server: dict[Any, Callable[..., Any]] = {}
         self._in_init = True
+        self.selection: Any = None  # the selector's state
+        self.seen: Seen | None = None
 
     @property
     def model(self) -> Model:
@@ -156,6 +178,16 @@ class Fed:
         return self._facts.public
 
     @property
+    def timed(self) -> bool:
+        """Whether what clients do takes simulated time."""
+        return self._conditions is not None and self._conditions.timed
+
+    @property
+    def shown(self) -> Any:
+        """For selectors that learn: what the method shows its clients after this round."""
+        return self._shown
+
+    @property
     def pool(self) -> np.ndarray:
         """A client that owns the train rows of all seen clients: only where one machine holds all data, for the Pooled baseline."""
         if not self._facts.has_pool:
@@ -168,7 +200,10 @@ class Fed:
 
     def sample(self) -> np.ndarray:
         """The ids of this round's clients, chosen by the run's selector."""
-        return self._selector.choose(self)
+        if self.seen is None:
+            ids = self._selector.choose(self)
+            self.seen = Seen(ids, np.zeros(len(ids), np.float32), np.full(len(ids), np.nan, np.float32))
+        return self.seen.chosen
 
     def everyone(self) -> np.ndarray:
         """The ids of all seen clients."""
@@ -186,13 +221,37 @@ class Fed:
         """
         ids = np.asarray(clients, dtype=np.int64).reshape(-1)
         self._check(ids, program, each)
-        budgets, keep = self._under_conditions(ids)
         self.traffic.asked.update(ids.tolist())
-        call = _only(Call(self.method, program, program.__name__, ids, shared, each, reduce, self.round, budgets, self._welcome), keep)
-        call = self._in_time(call)
+        budgets, reached = self._under_conditions(ids)
+        fold = Watched(reduce) if self._watches(ids) else reduce
+        call = _only(Call(self.method, program, program.__name__, ids, shared, each, fold, self.round, budgets, self._welcome), reached)
+        call = self._settled(call)
         reply = self._engine.run(call, self.traffic)
         self.traffic.answered.update(call.ids.tolist())
-        return Answer(call.ids, reply)
+        return Answer(call.ids, self._unwatched(call, reply))
+
+    def look(self, clients: np.ndarray, program: Callable[..., Any]) -> Any:
+        """For selectors that choose: replies of `program(k, shared)`, stacked, where `shared` is what the method showed its clients before this round.
+
+        They get it in this round anyway, so only their replies and their work are booked. Everybody answers, and it takes no simulated time.
+        """
+        ones, traffic = np.ones(len(clients), np.float32), Traffic.none(self._facts.clients + 1)
+        reply = self._engine.run(Call(self.method, program, program.__name__, clients, self._welcome, None, stack, self.round, ones, self._welcome), traffic)
+        self.traffic.up += traffic.up
+        self.traffic.flops += traffic.flops
+        return reply
+
+    def validate(self, clients: np.ndarray) -> np.ndarray:
+        """For selectors that learn: accuracy [len(clients)] of the common model (where there is none, of the personal ones) on the clients' validation rows.
+
+        Each is sent what the method now shows and replies one number. Takes no simulated time.
+        """
+        scores, _ = self._engine.evaluate(self.method, clients, self._shown, self.round)
+        self.traffic.down[clients] += sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self._shown))
+        self.traffic.up[clients] += 4
+        of = 1 if hasattr(self.method, "global_model") else 0
+        rows, correct = scores.rows[:, of, 0], scores.correct[:, of, 0]
+        return np.where(rows > 0, correct / np.maximum(rows, 1), np.nan)
 
     def at_server(self, program: Callable[..., Any], shared: Any = None) -> Any:
         """Runs a client program at the server, which stands for a client whose train rows are the public rows. Nothing is sent and nothing is booked."""
@@ -207,12 +266,26 @@ class Fed:
         key = purpose_key(self.seed, f"server {program.__name__}", self.round)
         return self._at_server[task](rows, Context(nobody, np.int32(0), np.int32(self.round), key, np.float32(1), common_key(self.seed)), shared)
 
+    def begin_selection(self, rounds: int | None) -> None:
+        """Called by the run before `method.init`: a selector that learns makes its first state. rounds: how many are planned."""
+        begin = getattr(self._selector, "begin", None)
+        if begin is not None:
+            self.selection = begin(self, rounds)
+
     def begin_round(self, round: int, welcome: Any) -> None:
         """Called by the run before `method.round`: sets the round and what newcomers join from, and starts a new account of traffic."""
         self.round = round
         self._welcome = welcome
         self._in_init = False
+        self.seen = None
         self.traffic = Traffic.none(self._facts.clients + 1)
+
+    def end_round(self, shared: Any) -> None:
+        """Called by the run after `method.round`: a selector that learns does so. shared: what the method now shows its clients."""
+        learn = getattr(self._selector, "learn", None)
+        if learn is not None and self.seen is not None:
+            self._shown = shared
+            self.selection = learn(self)
 
     def _check(self, ids: np.ndarray, program: Callable[..., Any], each: Any) -> None:
         where = f"{label(self.method)}.{program.__name__}"
@@ -244,24 +317,66 @@ class Fed:
 
     @property
     def _takes_parts(self) -> bool:
-        return getattr(self.method, "partial_work", False)
+        return getattr(self.method, "partial_work", False) or hasattr(self._selector, "assign")
 
-    def _in_time(self, call: Call) -> Call:
-        """The call to those who answer in time, with the work that fits; the clock goes on to the last answer, or to the deadline where one is missed."""
+    def _settled(self, call: Call) -> Call:
+        """The call to those who answer, with the work that they do; the clock goes on to the last answer, or to the deadline where one is missed."""
         if self._conditions is None or not self._conditions.timed or (call.ids == self._facts.clients).any():
-            return call
+            work = self._work(call.ids, call.budgets)
+            return _only(replace(call, budgets=work), self._recorded(call.ids, work))
         effort = self._engine.effort(call)
         t = self._conditions.timing(self.seed, self.round, call.ids, effort)
         fits = np.clip((t.deadline - t.send) / np.maximum(t.compute, 1e-12), 0, 1)  # share of the work
-        in_time = fits > 0 if self._takes_parts else t.send + t.compute <= t.deadline
-        answers = in_time & ~t.lost
-        took = t.send + fits * t.compute
+        work = self._work(call.ids, (call.budgets * (fits if self._takes_parts else np.where(fits < 1, 0, 1))).astype(np.float32))
+        answers = self._recorded(call.ids, np.where(t.lost, 0, work))
+        done = np.where(answers, work / call.budgets, fits)  # who misses the deadline computes until then
+        took = t.send + done * t.compute
         self.traffic.clock += t.deadline if np.isfinite(t.deadline) and not answers.all() else float(took[answers].max(initial=0.0))
         self.traffic.seconds[call.ids] += np.where(answers, took, 0.0)
         gone = ~answers
         self.traffic.down[call.ids[gone]] += effort.down[gone]  # sent in vain
-        self.traffic.flops[call.ids[gone]] += (effort.flops * fits)[gone] * ~t.lost[gone]
-        return _only(replace(call, budgets=(call.budgets * np.where(answers, fits, 1)).astype(np.float32)), answers)
+        self.traffic.flops[call.ids[gone]] += (effort.flops * done)[gone] * ~t.lost[gone]
+        return _only(replace(call, budgets=np.where(answers, work, call.budgets).astype(np.float32)), answers)
+
+    def _work(self, ids: np.ndarray, afforded: np.ndarray) -> np.ndarray:
+        """The share of the work that `ids` do of what they can afford: all of it, or what a selector assigns to those it chose."""
+        at = self._places(ids)
+        if at is None:
+            return afforded
+        assert self.seen is not None
+        if np.isnan(self.seen.afforded).all():
+            self.seen.afforded[at] = afforded
+        assign = getattr(self._selector, "assign", None)
+        return afforded if assign is None else np.asarray(assign(self, ids, afforded), np.float32)
+
+    def _recorded(self, ids: np.ndarray, work: np.ndarray) -> np.ndarray:
+        """Bool [len(ids)], who answers; a selector sees how much work the chosen did in the first ask of the round."""
+        at = self._places(ids)
+        if at is not None and self.seen is not None and not self.seen.work.any():
+            self.seen.work[at] = work
+        return work > 0
+
+    def _places(self, ids: np.ndarray) -> np.ndarray | None:
+        """Where `ids` stand among this round's chosen clients; None where others are among them."""
+        if self.seen is None or self._in_init or not np.isin(ids, self.seen.chosen).all():
+            return None
+        order = np.argsort(self.seen.chosen)
+        return order[np.searchsorted(self.seen.chosen, ids, sorter=order)]
+
+    def _watches(self, ids: np.ndarray) -> bool:
+        """Whether the selector waits for the models that this ask brings back."""
+        wanted = getattr(self._selector, "needs_models", False) and self.seen is not None and self.seen.w is None
+        if wanted and len(self.models) > 1:
+            raise AtollError(f"{type(self._selector).__name__} compares the models of clients, and can't with several architectures. Take another selector.")
+        return wanted and self._places(ids) is not None
+
+    def _unwatched(self, call: Call, reply: Any) -> Any:
+        if not isinstance(call.fold, Watched):
+            return reply
+        assert self.seen is not None
+        if reply.w is not None:
+            self.seen.trained, self.seen.w = call.ids, reply.w
+        return reply.reply
 
 
 def _only(call: Call, keep: np.ndarray) -> Call:

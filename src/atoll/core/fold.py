@@ -8,9 +8,10 @@ A reply is a NamedTuple of arrays; where a fold weighs, the field `weight` says 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -170,6 +171,35 @@ class Sum:
 
     def finish(self, total: Any) -> Any:
         return total
+
+
+class Watching(NamedTuple):
+    """What a watched fold gives."""
+
+    reply: Any  # of the fold inside
+    w: Any  # the models of the single replies, stacked in the order of the clients; None where replies have no field `w`
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The result of `inner`, and beside it the model `w` of every single reply: for a selector that learns from them."""
+
+    inner: Fold
+    streamed: ClassVar[bool] = False
+    linear: ClassVar[bool] = False
+    start, add, merge = Stack.start, Stack.add, Stack.merge
+
+    def finish(self, total: Any) -> Any:
+        reply = _folded(self.inner, total) if self.inner.streamed else self.inner.finish(total)
+        return Watching(reply, getattr(total, "w", None))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _folded(fold: Fold, stacked: Any) -> Any:
+    """What a streamed fold gives for replies that are stacked already."""
+    total = fold.start(jax.tree.map(lambda leaf: leaf[0], stacked))
+    total, _ = jax.lax.scan(lambda total, reply: (fold.add(total, reply), None), total, stacked)
+    return fold.finish(total)
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,18 @@ def blocks(default: int | tuple[str, ...]) -> Any:
 @dataclass_transform(frozen_default=True, field_specifiers=(hyper, blocks))
 def method(cls: type[T]) -> type[T]:
     """Makes a class a method: a frozen dataclass whose hyperparameters are checked when it is made."""
-    cls.__post_init__ = _check  # type: ignore[attr-defined]
-    made = dataclasses.dataclass(frozen=True)(cls)
+    made = checked(cls)
     missing = [name for name in ("init", "round") if not callable(getattr(made, name, None))]
     if missing or not (hasattr(made, "personalize") or hasattr(made, "global_model")):
         raise AtollError(f"{cls.__name__} is not a method yet: it needs init, round and personalize or global_model.")
     return made
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(hyper, blocks))
+def checked(cls: type[T]) -> type[T]:
+    """Makes a class a frozen dataclass whose values are checked against their ranges, and by its own `check(self)`, when it is made."""
+    cls.__post_init__ = _check  # type: ignore[attr-defined]
+    return dataclasses.dataclass(frozen=True)(cls)
 
 
 def hyperparameters(made: Any) -> dict[str, Any]:

@@ -48,10 +48,10 @@ class FedProx:
     Identity: mu=0 without stragglers is FedAvg, bit for bit. On quadratics (a_i/2) (w - b_i)^2 with enough local steps the fixed point weighs b_i by
     a_i / (a_i + mu): the mean of the clients' optima for mu -> 0, the true optimum for mu -> infinity; t full steps there reach
     gamma_i = |1 - lr (a_i + mu)|^t.
-    Departures from the paper: (1) Clients are sampled uniformly and averaged by n_k, as in the authors' code; the paper's text samples by n_k and averages
-    uniformly. (2) How much a straggler manages is drawn in steps, by the run's conditions; in the authors' code in whole epochs. (3) mu is
-    constant. The paper has no default for it, the authors' code advises to try 0.001 to 1; lr, epochs and batch are FedAvg's here. (4) gamma is one number
-    for all clients, and is checked once per epoch; what each client reaches is its own.
+    Departures from the paper: (1) By default clients are sampled uniformly and averaged by n_k, as in the authors' code; the paper's text samples by n_k
+    and averages uniformly, which is weighting="alike" with the selector `weighted`. (2) How much a straggler manages is drawn in steps, by the run's
+    conditions; in the authors' code in whole epochs. (3) mu is constant. The paper has no default for it, the authors' code advises to try 0.001 to 1; lr,
+    epochs and batch are FedAvg's here. (4) gamma is one number for all clients, and is checked once per epoch; what each client reaches is its own.
     """
 
     lr: float = hyper(0.05, gt=0)  # eta
@@ -59,6 +59,7 @@ class FedProx:
     batch: int = hyper(20, ge=0)  # B; 0 = all rows of the client
     mu: float = hyper(0.1, ge=0)
     gamma: float = hyper(0.0, ge=0, lt=1)  # inexactness at which a client stops; 0 = after its epochs
+    weighting: str = hyper("rows", choices=("rows", "alike"))  # of replies; "alike" where clients are drawn by their rows (--select weighted)
 
     partial_work = True
 
@@ -88,14 +89,15 @@ class FedProx:
             g = k.model.parameters(full_gradient(k, v, h)[0])
             return jnp.sqrt(g @ g)
 
+        weight = k.n.astype("float32") if self.weighting == "rows" else jnp.float32(1)
         if not self.gamma:
             v, _ = sgd(k, w, self.lr, epochs=self.epochs, batch=self.batch, loss=h)  # w_k ~ argmin_v h_k(v; w)
-            return Reply(v, None, k.n.astype("float32"))
+            return Reply(v, None, weight)
         first = slope(w)
         # w_k is gamma-inexact, or as near as the epochs take it
         v, _ = sgd(k, w, self.lr, epochs=self.epochs, batch=self.batch, loss=h, until=lambda v: slope(v) <= self.gamma * first)
         gamma_k = slope(v) / jnp.maximum(first, jnp.finfo(first.dtype).tiny)
-        return Reply(v, gamma_k, k.n.astype("float32"))
+        return Reply(v, gamma_k, weight)
 
     def global_model(self, k: Client, w: Vector) -> Any:
         return w

@@ -66,7 +66,7 @@ class Checkpoint:
         self.folder.mkdir(parents=True, exist_ok=True)
         at = f"{training.round:06d}"
         new = dict(self._manifest, round=training.round, state=state, why=why)
-        new["server"] = self._write(f"server-{at}", encode(training.server))
+        new["server"] = self._write(f"server-{at}", encode((training.server, training.fed.selection)))
         new["private"] = self._log(training, sorted(changed), at)
         if costs:
             new["costs"] = [*self._manifest["costs"], self._write(f"costs-{at}", json.dumps([asdict(cost) for cost in costs]).encode())]
@@ -84,7 +84,8 @@ class Checkpoint:
         for name, _ in self._manifest["private"]:  # oldest first: newer versions win
             for i, state in decode((self.folder / name).read_bytes()).items():
                 states[int(i)], self._holder[int(i)] = state, name
-        training.restore(self.round, decode((self.folder / self._manifest["server"]).read_bytes()), states)
+        server, selection = decode((self.folder / self._manifest["server"]).read_bytes())
+        training.restore(self.round, server, states, selection)
 
     def _log(self, training: Training, changed: list[int], at: str) -> list[list[Any]]:
         """[file, level] of all files with private states, oldest first, after the states of `changed` were added."""

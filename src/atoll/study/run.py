@@ -27,7 +27,7 @@ from atoll.engine.engines import check_engine, make_engine
 from atoll.methods import find, get, name_of, wrap
 from atoll.parts.conditions import Conditions
 from atoll.parts.devices import devices
-from atoll.parts.selection import Uniform
+from atoll.parts.selection import selector
 from atoll.study import checkpoint as saved
 from atoll.study.checkpoint import Checkpoint
 from atoll.study.models import choose_models
@@ -83,7 +83,9 @@ def make_plan(spec: Spec, federation: Federation | None = None, methods: list[An
     facts = facts_of(fed, built, has_pool=spec.engine != "wire")
     for _, made in pairs:
         check_method(made, facts)
-    Uniform(spec.per_round)
+    chosen = selector(spec.select, spec.per_round)
+    if getattr(chosen, "needs_public", False) and facts.public is None:
+        raise AtollError(f"{type(chosen).__name__} needs public rows, and the federation has none. Give some away with public=0.05 (--public 0.05).")
     if spec.per_round is not None and spec.per_round > fed.seen:
         raise AtollError(f"{spec.per_round} clients per round were asked for, and the federation has {fed.seen} seen clients. Ask for fewer.")
     return Plan(spec, fed, built, _titled(pairs), _conditions(spec, fed))
@@ -142,7 +144,8 @@ def _train(plan: Plan, entry: Entry, checkpoint: Checkpoint, folder: Path, watch
     states = folder / "private" if spec.private_states == "disk" else None
     how = {"threads": spec.threads, "lanes": spec.lanes, "together": spec.together, "state_folder": states}
     engine = make_engine(spec.engine, plan.federation, facts, spec.seed, **how)
-    training = Training(entry.method, plan.federation, facts, engine, seed=spec.seed, selector=Uniform(spec.per_round), conditions=plan.conditions)
+    choosing: Any = {"selector": selector(spec.select, spec.per_round), "conditions": plan.conditions, "rounds": spec.rounds}
+    training = Training(entry.method, plan.federation, facts, engine, seed=spec.seed, **choosing)
     training.label = entry.title
     try:
         _rounds(plan, training, checkpoint, watcher, stop)

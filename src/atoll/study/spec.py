@@ -59,6 +59,7 @@ class Spec(Section):
     baselines: bool = True  # add Majority, Local, FedAvg and FedAvg+FT
     rounds: int = Field(50, ge=1)
     per_round: int | None = Field(None, ge=1)  # clients asked per round; default: all
+    select: str = "uniform"  # who is asked: a selector, with its settings as in "tifl:tiers=3,policy=fast"
     seed: int = Field(0, ge=0)
     eval_every: int | None = Field(None, ge=1)  # rounds; default: about 25 evaluations a run
     checkpoint_every: int = Field(1, ge=1)  # rounds

@@ -58,20 +58,24 @@ def facts_of(fed: Federation, models: tuple[Model, ...], method: Any = None, *, 
         if x.dtype != jnp.int32:
             x = (x.astype(jnp.float32) - jnp.asarray(fed.shift, jnp.float32)) * jnp.asarray(fed.scale, jnp.float32)
         public = (x, jnp.asarray(fed.public[1]))
-    return Facts(len(fed.names), fed.seen, models, architecture, models[0].outputs, public, has_pool)
+    rows = np.asarray(fed.count["train"])[: fed.seen]
+    return Facts(len(fed.names), fed.seen, models, architecture, models[0].outputs, rows, public, has_pool)
 
 
 class Training:
     """A method in training. `server` is its server state after `round` rounds."""
 
     def __init__(
-        self, method: Any, federation: Federation, facts: Facts, engine: Exchange, *, seed: int, selector: Selector, conditions: Conditions | None = None
-    ):
+        self, method: Any, federation: Federation, facts: Facts, engine: Exchange, *, seed: int, selector: Selector, conditions: Conditions | None = None,
+        rounds: int | None = None,
+    ):  # fmt: skip
+        """rounds: how many are planned, which some selectors want to know."""
         self.method, self.federation, self.engine = method, federation, engine
         self.label = label(method)
         self.fed = Fed(method, engine, facts, selector, conditions, seed)
         self.round = 0
         self.server: Any = None
+        self._planned = rounds
         engine.executor.begin(self.label)
 
     def start(self) -> RoundCost:
@@ -80,15 +84,16 @@ class Training:
         AtollError where that takes an answer and no client can be reached.
         """
         wall, cpu = time.perf_counter(), time.process_time()
+        self.fed.begin_selection(self._planned)
         try:
             self.server = jax.block_until_ready(self.method.init(self.fed))
         except NobodyAnswered:
             raise AtollError(f"{self.label} asks clients before the first round, and none of them can be reached. Lower dropout.") from None
         return self._cost(time.perf_counter() - wall, time.process_time() - cpu)
 
-    def restore(self, round: int, server: Any, states: dict[int, Any]) -> None:
-        """Continues after `round` from what a checkpoint holds."""
-        self.round, self.server = round, server
+    def restore(self, round: int, server: Any, states: dict[int, Any], selection: Any = None) -> None:
+        """Continues after `round` from what a checkpoint holds. selection: the state of a selector that learns."""
+        self.round, self.server, self.fed.selection = round, server, selection
         self.engine.executor.load_states(states)
 
     @property
@@ -103,6 +108,7 @@ class Training:
         self.fed.begin_round(self.round, self.shared)
         with contextlib.suppress(NobodyAnswered):  # a lost round: the server keeps its state
             self.server = jax.block_until_ready(self.method.round(self.server, self.fed))
+        self.fed.end_round(self.shared)
         return self._cost(time.perf_counter() - wall, time.process_time() - cpu)
 
     def _cost(self, seconds: float, cpu_seconds: float) -> RoundCost:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from atoll.core.errors import AtollError
 from atoll.core.federation import Fed
 from atoll.core.keys import host_generator
+from atoll.core.method import checked, hyper
 
 
-@dataclass(frozen=True)
+@checked
 class Uniform:
     """`per_round` clients drawn uniformly, or all (None). The draw depends on seed and round only, so all methods of a run see the same schedule."""
 
-    per_round: int | None = None
+    per_round: int | None = hyper(None)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.per_round is not None and self.per_round < 1:
             raise AtollError(f"A round needs at least one client, not {self.per_round}.")
 
