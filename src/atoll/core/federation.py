@@ -246,7 +246,7 @@ class Fed:
 
         Each is sent what the method now shows and replies one number. Takes no simulated time.
         """
-        scores, _ = self._engine.evaluate(self.method, clients, self._shown, self.round)
+        (scores, _clusters), _joined = self._engine.evaluate(self.method, clients, self._shown, self.round)
         self.traffic.down[clients] += sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self._shown))
         self.traffic.up[clients] += 4
         of = 1 if hasattr(self.method, "global_model") else 0
