@@ -23,12 +23,15 @@ from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedbabu import FedBABU
+from atoll.methods.fedbn import FedBN
 from atoll.methods.fedcl import FedCL
 from atoll.methods.fedhealth import FedHealth, FedSteg
 from atoll.methods.fedmd import FedMD
 from atoll.methods.fedper import FedPer
+from atoll.methods.fedproto import FedProto
 from atoll.methods.fedprox import FedProx
 from atoll.methods.fedrep import FedRep
+from atoll.methods.fedrod import FedRoD
 from atoll.methods.heterofl import HeteroFL
 from atoll.methods.ifca import IFCA
 from atoll.methods.l2gd import L2GD
@@ -172,6 +175,20 @@ CASES: dict[str, Case] = {
         FedRep(batch=4, head_epochs=2, last=1), down=lambda b: b.shared(1), up=lambda b: b.shared(1) + W, bad=("head_epochs", -1)
     ),
     "fedbabu": Case(FedBABU(batch=4, ft_epochs=2), down=lambda b: b.shared(1), up=lambda b: b.shared(1) + W, bad=("what", "body")),
+    "fedbn": Case(
+        FedBN(batch=5),  # no last batch of one row, whose variance is 0
+        down=lambda b: b.shared(("norm1",)),
+        up=lambda b: b.shared(("norm1",)) + W,
+        models=("mlp:6,norm=batch",),
+    ),
+    "fedrod": Case(FedRoD(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("gamma", 0.0)),
+    "fedproto": Case(
+        FedProto(batch=4),
+        down=lambda b: 4 * b.net.outputs * (6 + 1),  # of 6 features, and of how many rows
+        up=lambda b: 4 * b.net.outputs * (6 + 1),
+        models=("mlp:6", "mlp:7,6"),
+        bad=("inference", "both"),
+    ),
     "lg-fedavg": Case(LGFedAvg(batch=4), down=lambda b: b.private(1), up=lambda b: b.private(1) + W),  # its one shared block is the last
     "lg-fedavg-warm": Case(LGFedAvg(batch=4, warmup=1), down=lambda b: b.model + b.private(1), up=lambda b: b.private(1) + W),  # the round of joining
     "ditto": Case(Ditto(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("lam", -1.0)),

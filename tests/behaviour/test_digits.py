@@ -5,6 +5,7 @@ Bounds leave room: each is about half as far from the reference as what was seen
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from jax import Array
 from sklearn.datasets import load_digits
 
 from atoll.core.adaptation import coral_loss, moments
+from atoll.core.prototypes import prototypes
 from atoll.data import load
 from atoll.data.federation import Federation
 from atoll.data.sheet import majority_accuracy
@@ -28,12 +30,15 @@ from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedbabu import FedBABU
+from atoll.methods.fedbn import FedBN
 from atoll.methods.fedcl import FedCL
 from atoll.methods.fedhealth import FedHealth
 from atoll.methods.fedmd import FedMD
 from atoll.methods.fedper import FedPer
+from atoll.methods.fedproto import FedProto
 from atoll.methods.fedprox import FedProx
 from atoll.methods.fedrep import FedRep
+from atoll.methods.fedrod import FedRoD
 from atoll.methods.heterofl import HeteroFL
 from atoll.methods.l2gd import L2GD
 from atoll.methods.l2sgd import L2SGD
@@ -78,6 +83,7 @@ PERSONAL = [
     FedRep(**WORK, head_epochs=3),
     FedBABU(**WORK),
     Ditto(**WORK, lam=0.1),
+    FedRoD(**WORK),
     LGFedAvg(**WORK),
     APFL(**WORK),
     PFedMe(eta=0.06, batch=10),
@@ -165,6 +171,38 @@ def test_fd_lets_unlike_networks_learn_from_tables():
     fed = load("digits", skew="iid", clients=12, seed=0)
     alone, together = (train(m, fed, 10, models=UNLIKE, threads=2).accuracy() for m in (Local(**WORK), FD(**WORK)))
     assert together > alone + 0.035
+
+
+def test_prototypes_bring_the_features_of_unlike_networks_together():
+    """Two architectures with features of one size. Drawn to the common prototypes, those of clients come nearer to each other than without, and do no worse."""
+    far, right = {}, {}
+    for lam in (0.0, 1.0):
+        run = train(FedProto(**WORK, lam=lam), digits(FEW), ROUNDS, models=("mlp:32", "mlp:24,32"), threads=2)
+        fed = run.training.fed
+        own = fed.ask(fed.everyone(), lambda i, C: (prototypes(i, i.state), i.state), run.server)
+        there = np.asarray(own.n) > 0
+        common = np.asarray(run.server.C)
+        spread = np.square(common - common.mean(axis=0)).mean()  # of the labels, which a mere shrinking of features would lower as well
+        far[lam] = np.square(np.asarray(own.C) - common)[there].mean() / spread
+        right[lam] = run.accuracy()
+    assert far[1.0] < 0.5 * far[0.0]
+    assert right[1.0] > right[0.0] - 0.02
+
+
+def contrasts() -> Federation:
+    """Every second client sees a quarter of the contrast on a bright ground."""
+    fed = digits("iid")
+    x = fed.x.copy()
+    for i in range(1, 20, 2):
+        for split in ("train", "validation", "test"):
+            rows = slice(fed.start[split][i], fed.start[split][i] + fed.count[split][i])
+            x[rows] = 12 + x[rows] // 4
+    return dataclasses.replace(fed, x=x)
+
+
+def test_fedbn_takes_out_what_clients_see_differently():
+    averaged, kept = (train(m, contrasts(), ROUNDS, models=("mlp:32,norm=batch",), threads=2).accuracy() for m in (FedAvg(**WORK), FedBN(**WORK)))
+    assert kept > averaged + 0.09
 
 
 def test_widths_of_heterofl_share_what_they_learn():

@@ -9,9 +9,10 @@ import pytest
 
 from atoll.core.errors import AtollError
 from atoll.core.fold import ElementMean
+from atoll.core.norm import with_own_statistics
 from atoll.core.rows import Batch
 from atoll.methods.fedavg import FedAvg
-from atoll.methods.heterofl import HeteroFL, Part, Place, corner, with_own_statistics
+from atoll.methods.heterofl import HeteroFL, Part, Place, corner
 from atoll.models import build
 from tests.harness import Fixed, assert_near, assert_same, begin, federation, leaves, small_digits, train
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
+from atoll.core.errors import AtollError
 from atoll.models import build, own
 from atoll.models.images import EPSILON, ScaledBatchNorm
 
@@ -112,3 +113,18 @@ def test_mlp_scaler():
     hidden = jax.nn.relu(x @ w.tree["dense1"]["kernel"] + w.tree["dense1"]["bias"])
     np.testing.assert_allclose(model.features(w, x), hidden, rtol=1e-5)
     np.testing.assert_allclose(model.features(w, x, train=True), hidden / 0.5, rtol=1e-5)
+
+
+def test_mlp_with_batch_norm():
+    model = build("mlp:4,norm=batch", (3,), 2)
+    assert model.blocks == ("dense1", "norm1", "head")
+    x = jnp.asarray(np.random.default_rng(0).normal(2, 3, size=(5, 3)), jnp.float32)
+    _, w = model.train(model.init(jax.random.key(0)), x)
+    stats, hidden = w.tree["buffers"]["norm1"], x @ w.tree["dense1"]["kernel"] + w.tree["dense1"]["bias"]
+    z = jax.nn.relu((hidden - stats["mean"]) / jnp.sqrt(stats["var"] + 1e-5))
+    np.testing.assert_allclose(model.features(w, x), z, rtol=1e-4, atol=1e-5)
+    for wrong, message in (("mlp:4,norm=group", "Known: batch, none"), ("mlp:4,norm=batch,rate=0.5", "no width rate")):
+        with pytest.raises(AtollError, match=message):
+            build(wrong, (3,), 2)
+    with pytest.raises(AtollError, match="width rate"):
+        model.narrow(0.5)

@@ -150,7 +150,7 @@ class Model:
         The same rate gives the same object. AtollError for models without a width rate.
         """
         if self.narrower is None:
-            raise AtollError(f"Model {self.name!r} cannot be made narrower. Models with a width rate: heterofl, mlp.")
+            raise AtollError(f"Model {self.name!r} cannot be made narrower. Models with a width rate: heterofl, mlp (without norm).")
         return self.narrower(rate)
 
     def _features(self, w: Vector, x: Array, mode: Mode) -> tuple[Array, dict[str, Any]]:

@@ -17,7 +17,8 @@ from atoll.core.federation import Fed
 from atoll.core.fold import ElementMean
 from atoll.core.local import masked_mean, row_losses
 from atoll.core.method import hyper, method
-from atoll.core.model import BUFFERS, Model
+from atoll.core.model import Model
+from atoll.core.norm import blank_buffers, shapes, with_own_statistics
 from atoll.core.rows import Batch
 
 LEVELS = {"a": 1.0, "b": 0.5, "c": 0.25, "d": 0.125, "e": 0.0625}  # the paper's computation complexity levels: width rates r
@@ -129,34 +130,6 @@ class Place:
         return jax.tree.map(pad, reply.W, full), jax.tree.map(pad, Vector(held), full)
 
 
-def shapes(model: Model) -> Vector:
-    return jax.eval_shape(model.init, jax.random.key(0))
-
-
 def corner(W: Vector, model: Model) -> Vector:
     """The leading corner of every array, as large as in `model`: clients of one width always hold the same channels."""
     return jax.tree.map(lambda whole, part: whole[tuple(slice(n) for n in part.shape)], W, model.parameters(shapes(model)))
-
-
-def blank_buffers(model: Model) -> dict[str, Any]:
-    """{"buffers": zeros} for a model with buffers, else {}."""
-    buffers = shapes(model).tree.get(BUFFERS)
-    return {} if buffers is None else {BUFFERS: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), buffers)}
-
-
-def with_own_statistics(m: Client, model: Model, W: Vector) -> Vector:
-    """W with BatchNorm statistics of the client's train rows: the mean over batches, weighted by rows.
-
-    A buffer follows a batch with statistic s as b <- g b + (1 - g) s. Passing the same batch twice from b = 0 gives b1 = (1 - g) s and
-    b2 = (1 + g) b1, so s = b1^2 / (2 b1 - b2) whatever the model's momentum g.
-    """
-    blank = blank_buffers(model)
-
-    def follow(rows: Batch, buffers: dict[str, Any]) -> dict[str, Any]:
-        return {BUFFERS: model.train(Vector({**W.tree, **buffers}), rows.x, rows.mask)[1].tree[BUFFERS]}
-
-    def statistic(rows: Batch) -> dict[str, Any]:
-        first = follow(rows, blank)
-        return jax.tree.map(lambda b1, b2: b1 * jnp.where(b1 == 0, 0, b1 / (2 * b1 - b2)), first, follow(rows, first))
-
-    return Vector({**W.tree, **m.mean(statistic)}) if blank else W

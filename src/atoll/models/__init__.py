@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
 TABLE: dict[str, Row] = {
     "softmax": Row("zoo:softmax", None, "softmax regression, linear regression for regression tasks; option bias"),
-    "mlp": Row("zoo:mlp", "hidden", "dense layers with ReLU, as in mlp:200,100; options hidden, rate (width)"),
+    "mlp": Row("zoo:mlp", "hidden", "dense layers with ReLU, as in mlp:200,100; options hidden, rate (width), norm (none or batch)"),
     "lenet": Row("images:lenet", None, "a small CNN after LeNet-5, 61,706 parameters for 28x28 images"),
     "cnn": Row("images:cnn", None, "the CNN of McMahan et al. (2017), 1,663,370 parameters for 28x28 images"),
     "resnet": Row("images:resnet", None, "a small ResNet for 8x8 to 32x32 images; options norm (group or batch), depth (8, 14, 20), width"),

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from atoll.core.errors import AtollError
+from atoll.core.errors import AtollError, unknown
 from atoll.core.model import Model
 from atoll.models.dense import dense
 from atoll.models.nnx_network import NnxNetwork
@@ -63,36 +63,44 @@ class Scaler(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """Dense layers with ReLU: blocks dense1, dense2, ..., head."""
+    """Dense layers with ReLU: blocks dense1, dense2, ..., head; with `norm` a BatchNorm before each ReLU: dense1, norm1, dense2, norm2, ..., head."""
 
-    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, rate: float, *, rngs: nnx.Rngs):
-        self.depth = len(hidden)
+    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, rate: float, norm: bool, *, rngs: nnx.Rngs):
+        self.depth, self.norm = len(hidden), norm
         self.scale = Scaler(rate)
         for i, width in enumerate(hidden, start=1):
             setattr(self, f"dense{i}", dense(inputs, width, rngs=rngs))
+            if norm:
+                setattr(self, f"norm{i}", nnx.BatchNorm(width, momentum=0.9, rngs=rngs))
             inputs = width
         self.head = dense(inputs, outputs, rngs=rngs)
 
     def features(self, x: Array) -> Array:
         x = x.reshape(x.shape[0], -1)
         for i in range(1, self.depth + 1):
-            x = nnx.relu(self.scale(getattr(self, f"dense{i}")(x)))
+            x = self.scale(getattr(self, f"dense{i}")(x))
+            x = nnx.relu(getattr(self, f"norm{i}")(x) if self.norm else x)
         return x
 
     def __call__(self, x: Array) -> Array:
         return self.head(self.features(x))
 
 
-def mlp(input_shape: Sequence[int], outputs: int, task: str, *, hidden: int | Sequence[int] = (200,), rate: float = 1.0) -> Model:
-    """Multi-layer perceptron with ReLU. `rate` multiplies the hidden widths (rounded up) for HeteroFL."""
+def mlp(input_shape: Sequence[int], outputs: int, task: str, *, hidden: int | Sequence[int] = (200,), rate: float = 1.0, norm: str = "none") -> Model:
+    """Multi-layer perceptron with ReLU. `rate` multiplies the hidden widths (rounded up) for HeteroFL; norm "batch" puts BatchNorm layers between."""
     refuse_sequence("mlp", task)
     widths = tuple(hidden) if isinstance(hidden, Sequence) else (hidden,)
     if not all(whole(width) for width in widths):
         raise AtollError(f"mlp: hidden sizes are positive whole numbers, as in mlp:200,100, not {', '.join(map(str, widths))}.")
+    if norm not in ("none", "batch"):
+        raise unknown("norm of mlp", str(norm), ("none", "batch"))
+    if norm == "batch" and rate != 1:
+        raise AtollError(f"mlp: with norm=batch it has no width rate (rate={rate!r}). Leave one of them out.")
 
     def at(rate: float) -> Model:
         scaled = [narrowed("mlp", width, rate) for width in widths]
-        return as_model("mlp", lambda rngs: Mlp(size(input_shape), scaled, outputs, rate, rngs=rngs), input_shape, outputs, task, narrow)
+        narrower = narrow if norm == "none" else None
+        return as_model("mlp", lambda rngs: Mlp(size(input_shape), scaled, outputs, rate, norm == "batch", rngs=rngs), input_shape, outputs, task, narrower)
 
     narrow = cache(at)
     return narrow(check_rate("mlp", rate))
