@@ -32,6 +32,7 @@ from atoll.methods.fedproto import FedProto
 from atoll.methods.fedprox import FedProx
 from atoll.methods.fedrep import FedRep
 from atoll.methods.fedrod import FedRoD
+from atoll.methods.fl_hc import FLHC
 from atoll.methods.heterofl import HeteroFL
 from atoll.methods.ifca import IFCA
 from atoll.methods.l2gd import L2GD
@@ -196,6 +197,9 @@ CASES: dict[str, Case] = {
     "heurfedamp": Case(HeurFedAMP(batch=4), down=lambda b: b.model, up=lambda b: b.model, bad=("own", 1.5)),
     "cfl": Case(  # four clients are split in the first round
         CFL(batch=4, eps1=2.0, eps2=0.0, gamma_max=0.0, burn_in=0), down=lambda b: b.model, up=lambda b: b.model, bad=("gamma_max", 1.5)
+    ),
+    "fl-hc": Case(  # clustered in the first round
+        FLHC(batch=4, epochs=1, n=0, threshold=0.95), down=lambda b: b.model + 4, up=lambda b: b.model + 4 + W, bad=("metric", "l3")
     ),
     "ifca": Case(IFCA(batch=4, epochs=1, k=3), down=lambda b: 3 * b.model, up=lambda b: b.model + 4 + W),
     "ifca-gradient": Case(

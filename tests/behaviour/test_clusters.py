@@ -7,6 +7,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from atoll.methods.cfl import CFL
 from atoll.methods.fedavg import FedAvg
+from atoll.methods.fl_hc import FLHC
 from atoll.methods.ifca import IFCA
 from atoll.methods.local import Local
 from tests.behaviour.test_digits import WORK, accuracy, trained
@@ -37,3 +38,10 @@ def test_cfl_splits_between_the_groups_and_nowhere_else():
     assert agreement(run) == 1
     assert len(run.server.children) == 3
     assert run.accuracy() > accuracy(FedAvg(**WORK), *SWAP2, rounds=25) + 0.2
+
+
+def test_fl_hc_puts_the_groups_together():
+    """Four groups: after five common rounds the updates say who belongs to whom."""
+    run = trained(FLHC(**WORK, n=5), *SWAP4)
+    assert agreement(run) == 1
+    assert run.accuracy() > accuracy(FedAvg(**WORK), *SWAP4) + 0.4

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.cluster.hierarchy
 from jax import Array
+from scipy.spatial.distance import pdist, squareform
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from tree_math import Vector
 
 from atoll.core.client import Client
+from atoll.core.federation import Fed, NobodyAnswered
+
+STARTS: Any = 10  # of k-means
 
 
 def one(theta: Any, j: Any) -> Any:
@@ -22,6 +31,11 @@ def one(theta: Any, j: Any) -> Any:
 def side_by_side(models: list[Any]) -> Any:
     """Models as one tree of arrays [k, ...]."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+
+
+def count(theta: Any) -> int:
+    """How many models lie side by side."""
+    return len(jax.tree.leaves(theta)[0])
 
 
 def per_model(share: Array, like: Array) -> Array:
@@ -58,3 +72,99 @@ def in_table(k: Client, table: Any, otherwise: int) -> Array:
     """k's entry (int32) in a table [n] of the server's clients; `otherwise` for a client that is none of them."""
     n = len(table)
     return jnp.where(k.id < n, jnp.asarray(table)[jnp.minimum(k.id, n - 1)], otherwise).astype(jnp.int32)
+
+
+def distances(ws: Vector, metric: str) -> np.ndarray:
+    """Distances of all pairs of ws [m, ...], float64 [m (m - 1) / 2] in SciPy's order. metric: "l1", "l2" or "cosine" (1 - cosine of the angle)."""
+    if metric == "cosine":
+        return squareform(np.maximum(1 - cosines(gram(ws)), 0), checks=False)
+    leaves = [np.asarray(leaf, np.float64).reshape(len(leaf), -1) for leaf in jax.tree.leaves(ws)]
+    total = sum(pdist(leaf, "cityblock" if metric == "l1" else "sqeuclidean") for leaf in leaves)
+    return np.asarray(total if metric == "l1" else np.sqrt(total))
+
+
+def distances_to(ws: Vector, v: Vector, metric: str) -> Array:
+    """[m] distances between each of ws [m, ...] and v, as in `distances`."""
+    if metric == "cosine":
+        return 1 - cosines_with(ws, v)
+    size = jnp.abs if metric == "l1" else jnp.square
+    parts = jax.tree.map(lambda all, one: size(all - one).sum(axis=tuple(range(1, all.ndim))), ws, v)
+    total = jax.tree.reduce(jnp.add, parts)
+    return total if metric == "l1" else jnp.sqrt(total)
+
+
+def hierarchy(d: np.ndarray, linkage: str, threshold: float) -> np.ndarray:
+    """int32 [m], the cluster of each: whatever lies within `threshold` under the linkage is merged. d: as from `distances`; no pair: one alone.
+
+    Distances that are no numbers tell nobody apart.
+    """
+    m = (1 + round(np.sqrt(1 + 8 * len(d)))) // 2
+    if m == 1 or not np.isfinite(d).all():
+        return np.zeros(m, np.int32)
+    return numbered(scipy.cluster.hierarchy.fcluster(scipy.cluster.hierarchy.linkage(d, linkage), threshold, "distance"))
+
+
+def numbered(labels: np.ndarray) -> np.ndarray:
+    """int32 labels 0, 1, ... in the order of their first members."""
+    _, first, label = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first)).astype(np.int32)[label]
+
+
+def means(ws: Any, label: np.ndarray) -> Any:
+    """[k, ...] the mean of ws [m, ...] over the members of each of the clusters 0..k-1."""
+    share = jnp.asarray((label == np.arange(label.max() + 1)[:, None]) / np.bincount(label)[:, None], jnp.float32)
+    return jax.tree.map(lambda leaf: jnp.tensordot(share, leaf, axes=1), ws)
+
+
+def welcome(
+    fed: Fed, clients: np.ndarray, cluster: np.ndarray, program: Callable[..., Any], shared: Any, find: Callable[[Any], Array]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Asks those of `clients` that have no cluster yet (-1 in `cluster` [n]) to run `program`; `find(reply)` says which is theirs.
+
+    Returns (cluster, those of `clients` that have one); NobodyAnswered where there are none.
+    """
+    new = clients[cluster[clients] < 0]
+    if len(new):
+        with contextlib.suppress(NobodyAnswered):  # others may have theirs already
+            up = fed.ask(new, program, shared)
+            cluster = cluster.copy()
+            cluster[up.ids] = [int(find(one(up.reply, j))) for j in range(len(up.ids))]
+    clients = clients[cluster[clients] >= 0]
+    if not len(clients):
+        raise NobodyAnswered
+    return cluster, clients
+
+
+class Mine(NamedTuple):
+    """What a client of a cluster is sent."""
+
+    theta: Vector  # its cluster's model
+    group: Any  # int32, which cluster that is
+
+
+def in_clusters(theta: Vector, cluster: np.ndarray) -> Mine:
+    """[m, ...] messages to clients of these clusters."""
+    return Mine(one(theta, cluster), jnp.asarray(cluster, jnp.int32))
+
+
+def trained(old: Vector, new: Vector, weight: Any) -> Vector:
+    """The models [k, ...] after a round: `new` where a cluster had answers (weight [k] > 0), `old` elsewhere."""
+    return jax.tree.map(lambda a, b: jnp.where(per_model(jnp.asarray(weight), a) > 0, b, a), old, new)
+
+
+def points(products: np.ndarray) -> np.ndarray:
+    """[m, m] coordinates of vectors along their principal directions (not centred), the longest first, from a Gram matrix: w_i = sum_j points[i, j] v_j."""
+    values, vectors = np.linalg.eigh(products)
+    return (vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1]
+
+
+def k_means(x: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """int32 [m], the cluster of each row of x [m, d], the best of ten starts by k-means++; fewer than k where there are not so many different rows.
+
+    Numbers that are not finite tell nobody apart.
+    """
+    if not np.isfinite(x).all():
+        return np.zeros(len(x), np.int32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # equal rows
+        return numbered(np.asarray(KMeans(min(k, len(x)), n_init=STARTS, random_state=seed).fit(x).labels_))

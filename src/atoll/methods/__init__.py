@@ -66,6 +66,7 @@ TABLE: tuple[Row, ...] = (
     Row("apfl", "apfl:APFL", "APFL", "model interpolation", "Deng et al., 2020", "server: model; client: its model, mixing weight", "model / model"),
     Row("heterofl", "heterofl:HeteroFL", "HeteroFL", "model interpolation", "Diao et al., ICLR 2021", "server: widest model", "corner / corner"),
     Row("cfl", "cfl:CFL", "CFL", "clustering", "Sattler et al., TNNLS 2020", "server: tree of models, updates of splits", "model / model"),
+    Row("fl-hc", "fl_hc:FLHC", "FL+HC", "clustering", "Briggs et al., IJCNN 2020", "server: model per cluster", "model / model"),
     Row("ifca", "ifca:IFCA", "IFCA", "clustering", "Ghosh et al., NeurIPS 2020", "server: k models", "k models / model"),
 )
 

@@ -47,14 +47,14 @@ class CFL:
     Traffic per round and client: its cluster's model down, its update up; no secure aggregation, for the server must see single updates.
     Identity: eps1=0 never splits and is FedAvg with uniform means; the split is the best of all splits in two; two equally large groups of quadratics around
     their joint optimum have cosines of 1 within and -1 across.
-    Departures from the paper: (1) With relative=True eps1 counts in max ||Delta_i|| and eps2 in the largest ||mean|| of any cluster so far, since norms
-    depend on rate and epochs; 0.35 and 2 are ours. The authors' notebook has relative=False, eps1=0.4, eps2=1.6; the paper advises a tenth of the largest
-    ||mean|| for eps1, which takes many more rounds, and one to ten times that for eps2. (2) The split is found with single linkage, which is the best one;
-    the notebook has complete linkage, which often is not. (3) A split is taken only if gamma_max < sqrt((1 - a) / 2), a the largest cosine across, as in the
-    paper; gamma_max, how far clients' gradients may be from those of their distribution, is given, and 0.5 is ours. (4) Where a run asks some of the clients,
-    these decide. A client that was away at a split goes down the tree when it is next asked, a node per round, to the side that has the update with the
-    largest cosine to its own, the paper's rule for newcomers. An unseen client does so by itself before it predicts. (5) burn_in and the least size of 3 are
-    the notebook's; lr, epochs and batch are FedAvg's here.
+    Departures from the paper: (1) With relative=True eps1 counts in max ||Delta_i|| and eps2 in the largest ||mean|| of any cluster so far, since norms depend
+    on rate and epochs; 0.35 and 2 are ours. The authors' notebook has relative=False, eps1=0.4, eps2=1.6; the paper advises a tenth of the largest ||mean||
+    for eps1, which takes many more rounds, and one to ten times that for eps2. (2) The split is found with single linkage, which is the best one; the notebook
+    has complete linkage, which often is not. (3) A split is taken only if gamma_max < sqrt((1 - a) / 2), a the largest cosine across, as in the paper;
+    gamma_max, how far clients' gradients may be from those of their distribution, is given, and 0.5 is ours. (4) Where a run asks some of the clients, these
+    decide. A client that was away at a split goes down the tree when it is next asked, a node per round, to the side that has the update with the largest
+    cosine to its own, the paper's rule for newcomers. An unseen client does so by itself before it predicts. (5) burn_in and the least size of 3 are the
+    notebook's; lr, epochs and batch are FedAvg's here.
     """
 
     lr: float = hyper(0.05, gt=0)

@@ -10,7 +10,7 @@ from jax import Array
 from tree_math import Vector
 
 from atoll.core.client import Client
-from atoll.core.clusters import one, per_model, side_by_side
+from atoll.core.clusters import one, per_model, side_by_side, trained
 from atoll.core.errors import AtollError
 from atoll.core.federation import Fed
 from atoll.core.fold import GroupMean
@@ -69,8 +69,7 @@ class IFCA:
         if self.averaging == "gradient":
             theta = jax.tree.map(lambda old, d: old + per_model(share, old) * d, s.theta, up.theta)  # theta_j <- theta_j - gamma / |M| sum_i g_i
             return Models(s.common + total(share, up.common), theta)
-        theta = jax.tree.map(lambda old, new: jnp.where(per_model(share, old) > 0, new, old), s.theta, up.theta)  # theta_j <- mean of its theta~_i
-        return Models(total(share, up.common), theta)
+        return Models(total(share, up.common), trained(s.theta, up.theta, share))  # theta_j <- mean of its theta~_i
 
     def update(self, i: Client, s: Models) -> Reply:
         j = self.cluster(i, s)  # j_i <- argmin_j F_i(theta_j)
