@@ -33,7 +33,7 @@ W = weights(BATCH)
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.one_of(st.integers(0, len(BATCH.blocks)), st.sets(st.sampled_from(BATCH.blocks)).map(tuple)))
+@given(st.one_of(st.integers(0, len(BATCH.firsts)), st.sets(st.sampled_from(BATCH.blocks)).map(tuple)))
 def test_join_inverts_split(personal):
     shared, private = BATCH.split(W, personal)
     assert equal(BATCH.join(shared, private), W)
@@ -52,6 +52,53 @@ def test_split_by_number_takes_the_last_blocks():
     for n, kept in ((0, ()), (1, ("head",)), (2, ("dense2", "head")), (3, MLP.blocks)):
         assert MLP.personal_blocks(n) == kept
     assert MLP.personal_blocks("head") == MLP.personal_blocks(["head"]) == ("head",)
+
+
+def test_numbers_count_residual_pairs_with_their_norms():
+    assert BATCH.personal_blocks(2) == ("short6", "conv6", "norm6", "conv7", "norm7", "head")
+    assert BATCH.personal_blocks(5) == BATCH.blocks
+    assert build("resnet:depth=14", (8, 8), 3).personal_blocks(2) == ("conv12", "norm12", "conv13", "norm13", "head")
+    with pytest.raises(AtollError, match="has 5 blocks, which begin with conv1, conv2, short4"):
+        BATCH.personal_blocks(6)
+
+
+CUTS = [
+    (MLP, ["dense2", "head"]),
+    (build("lenet", (8, 8), 3), ["conv2", "dense1", "head"]),
+    (build("cnn", (4, 4), 3), ["conv2", "dense"]),
+    (build("steganalyser:2", (8, 9), 3), ["conv2", "dense"]),
+    (build("lstm:3,layers=2", (5,), 4, "sequence"), ["layer1", "layer2", "head"]),
+    (BATCH, ["norm1"]),
+]
+
+
+@pytest.mark.parametrize(("model", "blocks"), CUTS, ids=[model.name for model, _ in CUTS])
+def test_a_model_is_its_lower_and_its_upper_part(model, blocks):
+    """In training mode with a masked row: outputs, and the statistics of both parts together, are those of the whole; each part needs its own blocks only."""
+    random, w = np.random.default_rng(1), weights(model)
+    x = jnp.asarray(random.integers(0, 4, (3, 5)) if model.task == "sequence" else random.normal(size=(3, *model.input_shape)).astype(np.float32))
+    mask = jnp.array([1.0, 1, 0])
+    out, after = jax.jit(model.train)(w, x, mask)
+
+    def both(w, block):
+        lower, upper = model.split(w, model.blocks[model.blocks.index(block) :])
+        z, lower = model.below(lower, x, block, True, mask)
+        cut, upper = model.above(upper, z, block, True, mask)
+        return cut, model.join(lower, upper)
+
+    model.check_cut(blocks[0])
+    for block in blocks:
+        cut, joined = jax.jit(both, static_argnums=1)(w, block)
+        np.testing.assert_allclose(cut, out, rtol=2e-4, atol=1e-5)
+        for a, b in zip(jax.tree.leaves(joined), jax.tree.leaves(after), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_cuts_that_something_goes_around_are_refused():
+    with pytest.raises(AtollError, match="cannot be cut before block 'conv4'"):
+        BATCH.check_cut("conv4")
+    with pytest.raises(AtollError, match="Unknown block"):
+        BATCH.check_cut("conv99")
 
 
 def test_split_and_join_refuse_with_advice():

@@ -257,3 +257,22 @@ def test_noted_values_are_not_buffers():
 
     model = own(Sower, (3,), 2)
     assert set(model.train(model.init(jax.random.key(0)), X)[1].tree) == {"head"}
+
+
+@pytest.mark.parametrize("module", [Zebra, Boar()])
+def test_modules_are_cut_before_a_block(module):
+    model = own(module, (3,), 2)
+    w = model.init(jax.random.key(0))
+    lower, upper = model.split(w, ("ape",))
+    z, _ = model.below(lower, X, "ape")
+    np.testing.assert_allclose(model.above(upper, z, "ape")[0], model.apply(w, X), rtol=1e-5)
+    with pytest.raises(AtollError, match="'gain'"):
+        model.below(w, X, "gain")  # a bare parameter is never called
+
+
+def test_functions_are_cut_before_the_head_only():
+    init, apply = functions()
+    model = from_functions(init, apply, (3,), 2, features=lambda p, x: jnp.tanh(x @ p["zebra"]["kernel"]), head=lambda p, z: z @ p["ape"]["kernel"])
+    model.check_cut("ape")
+    with pytest.raises(AtollError, match="before its last block 'ape' only"):
+        model.check_cut("zebra")

@@ -53,6 +53,14 @@ class Network(Protocol):
         """The last block applied to features."""
         ...
 
+    def below(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], x: Array, block: str, mode: Mode) -> tuple[Array, dict[str, Any]]:
+        """Input of `block` and the buffers after this batch. AtollError where the network cannot be cut there."""
+        ...
+
+    def above(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], z: Array, block: str, mode: Mode, like: Array) -> tuple[Array, dict[str, Any]]:
+        """Outputs where `block` gets the input z, and the buffers after this batch; like: rows of the network's input, of which only the shape counts."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -65,6 +73,7 @@ class Model:
     task: str  # one of TASKS
     network: Network
     narrower: Callable[[float], Model] | None = None  # the same architecture with its widths times a rate
+    firsts: tuple[str, ...] = ()  # the first of the blocks that count as one where blocks are counted (a residual pair); (): each counts by itself
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -104,6 +113,35 @@ class Model:
         """The last block applied to features. `w` may lack the other blocks."""
         return self.network.head(*self._parts(w, self.blocks[-1:], "head"), z, EVALUATE)
 
+    def below(self, w: Vector, x: Array, block: str, train: bool = False, mask: Array | None = None, key: Array | None = None) -> tuple[Array, Vector]:
+        """Input of `block` [batch, ...], and w with the new buffers. `w` may lack that block and those above it."""
+        lower = self._under(block)
+        z, buffers = self.network.below(*self._parts(w, lower, "below"), x, block, Mode(train, mask, key))
+        return z, self._with_buffers(w, buffers, lower)
+
+    def above(self, w: Vector, z: Array, block: str, train: bool = False, mask: Array | None = None, key: Array | None = None) -> tuple[Array, Vector]:
+        """Outputs [batch, ...] where `block` gets the input z, and w with the new buffers. `w` may lack the blocks below."""
+        upper = self.blocks[len(self._under(block)) :]
+        like = jnp.zeros((z.shape[0], *self.input_shape), jnp.int32 if self.task == "sequence" else jnp.float32)
+        out, buffers = self.network.above(*self._parts(w, upper, "above"), z, block, Mode(train, mask, key), like)
+        return out, self._with_buffers(w, buffers, upper)
+
+    def check_cut(self, block: str) -> None:
+        """AtollError where outputs can't be had from the input of `block` alone, because something goes around it (a shortcut)."""
+        random = np.random.default_rng(0)
+        noise = random.normal(size=(2, *self.input_shape))
+        x = jnp.asarray(noise > 0, jnp.int32) if self.task == "sequence" else jnp.asarray(noise, jnp.float32)
+        shapes = jax.eval_shape(self.init, jax.random.key(0))
+        w = jax.tree.map(lambda s: jnp.asarray(random.uniform(0.1, 1, s.shape) / max(1, s.size) ** 0.5, s.dtype), shapes)
+
+        def both(w: Vector) -> tuple[Array, Array]:
+            z, _ = self.below(w, x, block)
+            return self.above(w, z, block)[0], self.apply(w, x)
+
+        cut, whole = jax.jit(both)(w)
+        if not np.allclose(cut, whole, rtol=1e-3, atol=1e-6):
+            raise AtollError(f"Model {self.name!r} cannot be cut before block {block!r}: something goes around it. Cut it elsewhere, as before its head.")
+
     def split(self, w: Vector, personal: int | str | Iterable[str]) -> tuple[Vector, Vector]:
         """(shared, private): two vectors with disjoint blocks. Buffers go with their block.
 
@@ -125,11 +163,13 @@ class Model:
         return _vector({**_without_buffers(shared.tree), **_without_buffers(private.tree)}, buffers)
 
     def personal_blocks(self, personal: int | str | Iterable[str]) -> tuple[str, ...]:
-        """The blocks that `personal` means, in forward order; see `split`."""
+        """The blocks that `personal` means, in forward order; see `split`. A number counts what belongs together, as a residual pair with its norms, as one."""
         if isinstance(personal, int):
-            if not 0 <= personal <= len(self.blocks):
-                raise AtollError(f"Model {self.name!r} has {len(self.blocks)} blocks ({_list(self.blocks)}); {personal} of them cannot be personal.")
-            return self.blocks[len(self.blocks) - personal :]
+            firsts = self.firsts or self.blocks
+            if not 0 <= personal <= len(firsts):
+                counted = f"{len(firsts)} blocks, which begin with {_list(firsts)}" if self.firsts else f"{len(firsts)} blocks ({_list(firsts)})"
+                raise AtollError(f"Model {self.name!r} has {counted}; {personal} of them cannot be personal.")
+            return self.blocks[self.blocks.index(firsts[-personal]) :] if personal else ()
         names = {personal} if isinstance(personal, str) else set(personal)
         for name in sorted(names - set(self.blocks)):
             raise unknown(f"block of model {self.name!r}", name, self.blocks)
@@ -152,6 +192,17 @@ class Model:
         if self.narrower is None:
             raise AtollError(f"Model {self.name!r} cannot be made narrower. Models with a width rate: heterofl, mlp (without norm).")
         return self.narrower(rate)
+
+    def _under(self, block: str) -> tuple[str, ...]:
+        """The blocks before this one."""
+        (block,) = self.personal_blocks(block)
+        return self.blocks[: self.blocks.index(block)]
+
+    def _with_buffers(self, w: Vector, buffers: Mapping[str, Any], of: tuple[str, ...]) -> Vector:
+        """w with the new buffers of some blocks."""
+        held = w.tree.get(BUFFERS, {})
+        new = {block: buffers[block] if block in of else held[block] for block in held}
+        return _vector(_without_buffers(w.tree), jax.lax.stop_gradient(new))
 
     def _features(self, w: Vector, x: Array, mode: Mode) -> tuple[Array, dict[str, Any]]:
         return self.network.features(*self._parts(w, self.blocks[:-1], "features"), x, mode)

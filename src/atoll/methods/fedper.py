@@ -30,9 +30,9 @@ class FedPer:
     Traffic per round and client: W_B down, W_B and n_k up; BatchNorm statistics go with their layer.
     Identity: personal=0 is FedAvg and everything personal is Local, bit for bit; one full-batch round moves W_B by the gradients weighted by n_k / n
     and W_P by the client's own gradient, unweighted.
-    Departures from the paper: (1) One block is personal by default, the head; the paper's 1 to 4 are blocks of ResNet-34 and MobileNet, which small
-    networks do not have. (2) Every client begins with the same personal layers, drawn from the common key; the paper leaves open whether each draws
-    its own. The defaults lr, epochs and batch are ours.
+    Departures from the paper: (1) One block is personal by default, the head; the paper takes 1 to 4, of ResNet-34 and MobileNet. As there, a residual
+    pair with its norms and its shortcut counts as one block: personal=2 on model resnet is the head and the last pair. (2) Every client begins with the
+    same personal layers, drawn from the common key; the paper leaves open whether each draws its own. The defaults lr, epochs and batch are ours.
     """
 
     lr: float = hyper(0.05, gt=0)  # eta

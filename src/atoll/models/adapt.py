@@ -116,6 +116,14 @@ class FunctionNetwork:
     def head(self, parameters: Tree, buffers: Tree, z: Array, mode: Mode) -> Array:
         return self._asked(self._head, "head(parameters, z)")(parameters, z)
 
+    def below(self, parameters: Tree, buffers: Tree, x: Array, block: str, mode: Mode) -> tuple[Array, dict[str, Any]]:
+        if block != self.blocks[-1]:
+            raise AtollError(f"Model {self.name!r} is made of functions: it can be cut before its last block {self.blocks[-1]!r} only, not before {block!r}.")
+        return self.features(parameters, buffers, x, mode)
+
+    def above(self, parameters: Tree, buffers: Tree, z: Array, block: str, mode: Mode, like: Array) -> tuple[Array, dict[str, Any]]:
+        return self.head(parameters, buffers, z, mode), {}
+
     def _asked(self, function: Callable | None, what: str) -> Callable:
         if function is None:
             raise AtollError(f"Model {self.name!r} was made without `{what}`, which this method needs: pass it to from_functions.")
@@ -128,7 +136,7 @@ class SeparableNetwork:
     def __init__(self, network: Network, example: Array, last: str, name: str):
         self._network, self._example, self._last, self._name = network, example, last, name
         self._separable = False
-        self.init, self.run = network.init, network.run
+        self.init, self.run, self.below, self.above = network.init, network.run, network.below, network.above
 
     def features(self, parameters: Tree, buffers: Tree, x: Array, mode: Mode) -> tuple[Array, dict[str, Any]]:
         self._check()

@@ -39,11 +39,16 @@ def conv(inputs: int, outputs: int, side: int, *, stride: int = 1, padding: str 
     return nnx.Conv(inputs, outputs, (side, side), stride, padding=padding, use_bias=bias, conv_general_dilated=convolve, rngs=rngs)
 
 
-def pooled(layer: nnx.Conv, x: Array) -> Array:
-    """max_pool(layer(x)) for a layer of stride 1. The bias is added to the maxima: rounding keeps order, so these are the same numbers with a quarter of
-    the additions, and of the bias's gradient.
+class PooledConv(nnx.Conv):
+    """A square convolution of stride 1 and max-pooling. The bias is added to the maxima: rounding keeps order, so these are the same numbers with a quarter
+    of the additions, and of the bias's gradient.
     """
-    return max_pool(convolve(x, layer.kernel.get_value(), (1, 1), layer.padding)) + layer.bias.get_value()  # pyright: ignore[reportOptionalMemberAccess] - the layers here have one
+
+    def __init__(self, inputs: int, outputs: int, side: int, *, padding: str = "SAME", rngs: nnx.Rngs):
+        super().__init__(inputs, outputs, (side, side), padding=padding, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        return max_pool(convolve(x, self.kernel.get_value(), (1, 1), self.padding)) + self.bias.get_value()  # pyright: ignore[reportOptionalMemberAccess]
 
 
 class LeNet(nnx.Module):
@@ -59,15 +64,15 @@ class LeNet(nnx.Module):
         first, second = "VALID" if side >= 32 else "SAME", "VALID" if side >= 20 else "SAME"
         lost = 4 * (first == "VALID"), 4 * (second == "VALID")
         height, width = (((n - lost[0]) // 2 - lost[1]) // 2 for n in (height, width))
-        self.conv1 = conv(channels, 6, 5, padding=first, rngs=rngs)
-        self.conv2 = conv(6, 16, 5, padding=second, rngs=rngs)
+        self.conv1 = PooledConv(channels, 6, 5, padding=first, rngs=rngs)
+        self.conv2 = PooledConv(6, 16, 5, padding=second, rngs=rngs)
         self.dense1 = dense(height * width * 16, 120, rngs=rngs)
         self.dense2 = dense(120, 84, rngs=rngs)
         self.head = dense(84, outputs, rngs=rngs)
 
     def features(self, x: Array) -> Array:
-        x = nnx.relu(pooled(self.conv1, as_image(x)))
-        x = nnx.relu(pooled(self.conv2, x))
+        x = nnx.relu(self.conv1(as_image(x)))
+        x = nnx.relu(self.conv2(x))
         return nnx.relu(self.dense2(nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))))
 
     def __call__(self, x: Array) -> Array:
@@ -85,14 +90,14 @@ class McMahanCnn(nnx.Module):
 
     def __init__(self, input_shape: Sequence[int], outputs: int, *, rngs: nnx.Rngs):
         height, width, channels = image_shape("cnn", input_shape, least=4)
-        self.conv1 = conv(channels, 32, 5, rngs=rngs)
-        self.conv2 = conv(32, 64, 5, rngs=rngs)
+        self.conv1 = PooledConv(channels, 32, 5, rngs=rngs)
+        self.conv2 = PooledConv(32, 64, 5, rngs=rngs)
         self.dense = dense(height // 4 * (width // 4) * 64, 512, rngs=rngs)
         self.head = dense(512, outputs, rngs=rngs)
 
     def features(self, x: Array) -> Array:
-        x = nnx.relu(pooled(self.conv1, as_image(x)))
-        x = nnx.relu(pooled(self.conv2, x))
+        x = nnx.relu(self.conv1(as_image(x)))
+        x = nnx.relu(self.conv2(x))
         return nnx.relu(self.dense(x.reshape(x.shape[0], -1)))
 
     def __call__(self, x: Array) -> Array:
@@ -110,7 +115,7 @@ class ResNet(nnx.Module):
     pixels.
 
     Every convolution and every norm is a block of its own (conv1, norm1, ...), so that methods can keep norms apart; `short` blocks are the
-    1x1 convolutions of the shortcuts where a stage halves the image.
+    1x1 convolutions of the shortcuts where a stage halves the image. Where blocks are counted, a residual pair with all that belongs to it is one.
     """
 
     def __init__(self, input_shape: Sequence[int], outputs: int, norm: str, pairs: int, width: int, *, rngs: nnx.Rngs):
@@ -161,7 +166,14 @@ def resnet(input_shape: Sequence[int], outputs: int, task: str, *, norm: str = "
     if not whole(width) or width % 2:
         raise AtollError(f"resnet: the width is an even number of channels, not {width!r}.")
     pairs = (depth - 2) // 6
-    return as_model("resnet", lambda rngs: ResNet(input_shape, outputs, norm, pairs, width, rngs=rngs), input_shape, outputs, task)
+
+    def first(block: str) -> bool:
+        """conv1, the head, and of every pair its shortcut, or its first convolution (with an even number) where the shortcut has no weights."""
+        kind, number = block.rstrip("0123456789"), block.lstrip("abcdefghijklmnopqrstuvwxyz")
+        strided = number in [str(2 + 2 * pairs * stage) for stage in (1, 2)]
+        return kind in ("head", "short") or block == "conv1" or (kind == "conv" and int(number) % 2 == 0 and not strided)
+
+    return as_model("resnet", lambda rngs: ResNet(input_shape, outputs, norm, pairs, width, rngs=rngs), input_shape, outputs, task, first=first)
 
 
 class ScaledBatchNorm(MaskedBatchNorm):
@@ -210,7 +222,11 @@ def heterofl(input_shape: Sequence[int], outputs: int, task: str, *, rate: float
 
     def at(rate: float) -> Model:
         check_rate("heterofl", rate)
-        return as_model("heterofl", lambda rngs: HeteroFLCnn(input_shape, outputs, rate, rngs=rngs), input_shape, outputs, task, narrow)
+
+        def make(rngs: nnx.Rngs) -> nnx.Module:
+            return HeteroFLCnn(input_shape, outputs, rate, rngs=rngs)
+
+        return as_model("heterofl", make, input_shape, outputs, task, narrow, first=lambda block: not block.startswith("norm"))
 
     narrow = cache(at)
     return narrow(check_rate("heterofl", rate))

@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.errors
 import jax
+import jax.numpy as jnp
 from flax import linen
 from jax import Array
 
@@ -69,11 +70,28 @@ class LinenNetwork:
         return outputs, self._buffers({**variables, **after})
 
     def features(self, parameters: Tree, buffers: Tree, x: Array, mode: Mode) -> tuple[Array, dict[str, Any]]:
-        last = self.blocks[-1]
+        return self._caught(parameters, buffers, x, self.blocks[-1], mode, last=True)
+
+    def below(self, parameters: Tree, buffers: Tree, x: Array, block: str, mode: Mode) -> tuple[Array, dict[str, Any]]:
+        return self._caught(parameters, buffers, x, block, mode, last=False)
+
+    def above(self, parameters: Tree, buffers: Tree, z: Array, block: str, mode: Mode, like: Array) -> tuple[Array, dict[str, Any]]:
+        shapes, states = jax.eval_shape(self.init, jax.random.key(0))
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), ({b: shapes[b] for b in shapes if b not in parameters}, states))
+
+        def feed(next_call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+            mine = context.method_name == "__call__" and context.module.path == (block,)
+            return next_call(*((z, *args[1:]) if mine else args), **kwargs)
+
+        with linen.intercept_methods(feed):  # what blocks of zeros compute below is used by none and left out when compiled
+            return self.run({**zeros[0], **parameters}, {**zeros[1], **buffers}, like, mode)
+
+    def _caught(self, parameters: Tree, buffers: Tree, x: Array, block: str, mode: Mode, last: bool) -> tuple[Array, dict[str, Any]]:
+        """The input of a block, and the buffers after this batch."""
         state: dict[str, Any] = {}
 
         def catch(next_call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
-            if context.method_name == "__call__" and context.module.path == (last,):
+            if context.method_name == "__call__" and context.module.path == (block,):
                 scope = context.module.scope.root
                 state.update({c: scope.variables()[c] for c in self._collections if c in scope.variables()})
                 raise HeadReachedError(args[0])
@@ -85,7 +103,7 @@ class LinenNetwork:
         except HeadReachedError as reached:
             after = self._buffers(state) if state else buffers
             return reached.z, {block: after[block] for block in buffers}
-        raise never_called(self.name, last)
+        raise never_called(self.name, block, last)
 
     def head(self, parameters: Tree, buffers: Tree, z: Array, mode: Mode) -> Array:
         last = self.blocks[-1]

@@ -50,10 +50,19 @@ class HeadReachedError(Exception):
 
 
 class _Probe(nnx.Module):
-    """Stands in for the last block."""
+    """Stands in for the block whose input is wanted."""
 
     def __call__(self, z: Array, *rest: Any, **options: Any) -> Array:
         raise HeadReachedError(z)
+
+
+def _fed(kind: type, z: Array) -> type:
+    """A class whose call gives z to the call of `kind`, whatever it is given itself."""
+
+    def call(self: Any, _: Array, *rest: Any, **options: Any) -> Any:
+        return kind.__call__(self, z, *rest, **options)
+
+    return type(kind.__name__, (kind,), {"__call__": call})
 
 
 class NnxNetwork:
@@ -79,7 +88,7 @@ class NnxNetwork:
         found = {place.block: path for path, place in self._places.items() if not place.buffer}
         self.blocks: tuple[str, ...] = tuple(block for block in map(_block_name, order) if block in found)
         self._check(type(abstract).__name__)
-        self._last: Path = found[self.blocks[-1]][: 2 if self._sequential else 1]
+        self._found = {block: path[: 2 if self._sequential else 1] for block, path in found.items()}
 
     def init(self, key: Array) -> Parts:
         return self._read(_built(self._make, key, []))
@@ -100,21 +109,35 @@ class NnxNetwork:
         block = self._last_block(self._merge(parameters, buffers, mode))
         return block(z, **mode_arguments(block.__call__, mode))
 
-    def _caught(self, module: Any, x: Array, mode: Mode) -> Array:
-        self._last_block(module).__class__ = _Probe
+    def below(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], x: Array, block: str, mode: Mode) -> tuple[Array, dict[str, Any]]:
+        module = self._merge(parameters, buffers, mode)
+        return self._caught(module, x, mode, block), self._read(module)[1]
+
+    def above(self, parameters: Mapping[str, Any], buffers: Mapping[str, Any], z: Array, block: str, mode: Mode, like: Array) -> tuple[Array, dict[str, Any]]:
+        module = self._merge(parameters, buffers, mode)  # with zeros for the blocks below: what they compute is used by none and left out when compiled
+        fed = self._block(module, block)
+        fed.__class__ = _fed(type(fed), z)
+        outputs = module(like, **mode_arguments(module.__call__, mode))
+        return outputs, self._read(module)[1]
+
+    def _caught(self, module: Any, x: Array, mode: Mode, block: str | None = None) -> Array:
+        """The input of a block, by default the last."""
+        self._block(module, block or self.blocks[-1]).__class__ = _Probe
         try:
             module(x, **mode_arguments(module.__call__, mode))
         except HeadReachedError as reached:
             return reached.z
-        raise never_called(self.name, self.blocks[-1])
+        raise never_called(self.name, block or self.blocks[-1], last=block is None)
 
     def _last_block(self, module: Any) -> Any:
-        for step in self._last:
+        return self._block(module, self.blocks[-1])
+
+    def _block(self, module: Any, block: str) -> Any:
+        for step in self._found[block]:
             module = module[step] if isinstance(step, int) else getattr(module, step)
         if not isinstance(module, nnx.Module):
             raise AtollError(
-                f"Model {self.name!r}: its last block {self.blocks[-1]!r} is a bare parameter, which cannot be applied to features. "
-                "Put it into an nnx.Module with a call."
+                f"Model {self.name!r}: its block {block!r} is a bare parameter, which cannot be applied to features. Put it into an nnx.Module with a call."
             )
         return module
 
@@ -140,7 +163,7 @@ class NnxNetwork:
             return jax.random.fold_in(key, self._streams.index(path)) if isinstance(variable, nnx.RngKey) else jnp.zeros((), jnp.uint32)
         value = (buffers if place.buffer else parameters).get(place.block)
         if value is None:  # a block that this call does not need
-            return variable.get_value()
+            return jnp.zeros(variable.get_value().shape, variable.get_value().dtype)
         for step in place.inside:
             value = value[step]
         return value
@@ -166,8 +189,10 @@ class NnxNetwork:
             raise AtollError(f"Model {self.name!r}: {', '.join(homeless)} holds state but no parameters. Move it into a child module that has some.")
 
 
-def never_called(model: str, block: str) -> AtollError:
-    """The error for a last block that is not called by the module."""
+def never_called(model: str, block: str, last: bool = True) -> AtollError:
+    """The error for a block at which a model is to be cut and that is not called by the module."""
+    if not last:
+        return AtollError(f"Model {model!r} cannot be cut before block {block!r}: it never calls it, or needs something from below it elsewhere.")
     return AtollError(
         f"Model {model!r} cannot be cut into features and head: it never calls its last block {block!r}. "
         "Define the head last, or give the module a method `features(x)` that returns the head's input."

@@ -21,10 +21,19 @@ from atoll.models.nnx_network import NnxNetwork
 Make = Callable[[nnx.Rngs], nnx.Module]
 
 
-def as_model(name: str, make: Make, input_shape: Sequence[int], outputs: int, task: str, narrower: Callable[[float], Model] | None = None) -> Model:
-    """A zoo module as a model."""
+def as_model(
+    name: str,
+    make: Make,
+    input_shape: Sequence[int],
+    outputs: int,
+    task: str,
+    narrower: Callable[[float], Model] | None = None,
+    first: Callable[[str], bool] | None = None,
+) -> Model:
+    """A zoo module as a model. first: whether a block is the first of several that belong together; by default each stands for itself."""
     network = NnxNetwork(make, name)
-    return Model(name, network.blocks, outputs, tuple(input_shape), task, network, narrower)
+    firsts = () if first is None else tuple(filter(first, network.blocks))
+    return Model(name, network.blocks, outputs, tuple(input_shape), task, network, narrower, firsts)
 
 
 class Softmax(nnx.Module):
