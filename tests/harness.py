@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from atoll.core.model import Model
 from atoll.data.federation import Federation
 from atoll.engine.engines import make_engine
-from atoll.models import build, own, parse
+from atoll.models import build, own
 from atoll.parts.conditions import Conditions
 from atoll.parts.selection import Uniform
 from atoll.study.training import RoundCost, Training, facts_of
@@ -90,13 +90,6 @@ class Trained:
         return sum(row["correct"] for row in rows) / sum(row["rows"] for row in rows)
 
 
-@functools.cache
-def _built(text: str, shape: tuple[int, ...], outputs: int, task: str) -> Model:
-    """One model for all tests that ask for it, so that what was compiled for it is found again."""
-    name, options = parse(text)
-    return build(name, shape, outputs, task, **options)
-
-
 def begin(
     method: Any,
     fed: Federation,
@@ -119,7 +112,7 @@ def begin(
     built = []
     for model in models:
         if isinstance(model, str):
-            model = _built(model, fed.x.shape[1:], outputs, task)
+            model = build(model, fed.x.shape[1:], outputs, task)
         built.append(model)
     facts = facts_of(fed, tuple(built), method, has_pool=engine != "wire")
     made = make_engine(engine, fed, facts, seed, threads=threads, lanes=lanes, together=together, state_folder=state_folder)

@@ -82,7 +82,7 @@ def run(
     federation = data if isinstance(data, Federation) else None
     content = {
         **settings,
-        "data": {"source": "(given)" if federation is not None else data, "skew": skew, "clients": clients, **settings.get("data", {})},
+        "data": {"source": "(given)" if federation is not None else data, "skew": skew, "clients": clients},
         "model": [m if isinstance(m, str) else f"(given) {m.name}" for m in models],
         "methods": named or [{"name": path_of(m), "settings": changed(m)} for m in methods],
         "rounds": rounds,

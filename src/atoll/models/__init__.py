@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -72,7 +73,14 @@ def build(name: str, input_shape: Sequence[int], outputs: int, task: str = "clas
     _check_options(name, options)
     if not (isinstance(outputs, int) and outputs > 0):
         raise AtollError(f"Model {name}: the number of outputs is a positive whole number, not {outputs!r}.")
-    return _builder(name)(tuple(input_shape), outputs, task, **options)
+    fixed = sorted((key, tuple(value) if isinstance(value, list) else value) for key, value in options.items())
+    return _built(name, tuple(input_shape), outputs, task, tuple(fixed))
+
+
+@functools.lru_cache(maxsize=64)
+def _built(name: str, shape: tuple[int, ...], outputs: int, task: str, options: tuple[tuple[str, Any], ...]) -> Model:
+    """One model for all who ask for the same: programs that were compiled for it are found again."""
+    return _builder(name)(shape, outputs, task, **dict(options))
 
 
 def own(module: Any, input_shape: Sequence[int], outputs: int, task: str = "classification", name: str | None = None) -> Model:

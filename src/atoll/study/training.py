@@ -15,7 +15,7 @@ import psutil
 
 from atoll.core.errors import AtollError
 from atoll.core.federation import Conditions, Facts, Fed, NobodyAnswered, Selector
-from atoll.core.method import label
+from atoll.core.method import label, the_same
 from atoll.core.model import Model
 from atoll.core.program import MODELS, SCORED
 from atoll.data.federation import Federation
@@ -70,9 +70,9 @@ class Training:
         rounds: int | None = None,
     ):  # fmt: skip
         """rounds: how many are planned, which some selectors want to know."""
-        self.method, self.federation, self.engine = method, federation, engine
+        self.method, self.federation, self.engine = the_same(method), federation, engine
         self.label = label(method)
-        self.fed = Fed(method, engine, facts, selector, conditions, seed)
+        self.fed = Fed(self.method, engine, facts, selector, conditions, seed)
         self.round = 0
         self.server: Any = None
         self._planned = rounds
