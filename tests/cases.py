@@ -26,6 +26,7 @@ from atoll.methods.fedbabu import FedBABU
 from atoll.methods.fedbn import FedBN
 from atoll.methods.fedcl import FedCL
 from atoll.methods.fedhealth import FedHealth, FedSteg
+from atoll.methods.fedhome import FedHome
 from atoll.methods.fedmd import FedMD
 from atoll.methods.fedper import FedPer
 from atoll.methods.fedproto import FedProto
@@ -89,6 +90,7 @@ class Case:
 
 
 W = 4  # bytes of a weight n_k
+DECODER = 4 * ((6 + 1) * 2 * 2 * 16 + (3 * 3 * 16 + 1) * 8 + 3 * 3 * 8 + 1)  # of FedHome: 6 features to 2x2 pixels of 16 channels, to 4x4 of 8, to 8x8 of 1
 
 
 CASES: dict[str, Case] = {
@@ -130,6 +132,12 @@ CASES: dict[str, Case] = {
         down=lambda b: b.model,  # the generator is sent in the first round only; tests/exact has its bytes
         up=lambda b: b.model + W,
         bad=("seeds", 0),
+    ),
+    "fedhome": Case(
+        FedHome(batch=4, ft_epochs=2),
+        down=lambda b: b.model + DECODER,
+        up=lambda b: b.model + DECODER + W,
+        bad=("mu", -1.0),
     ),
     "fedcl": Case(FedCL(batch=4), down=lambda b: 2 * b.model, up=lambda b: b.model + W, public=10, bad=("lam", -1.0)),
     "moon": Case(MOON(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("tau", 0.0)),

@@ -41,6 +41,7 @@ TABLE: tuple[Row, ...] = (
     Row("data-sharing", "data_sharing:DataSharing", "Data sharing", "data augmentation", "Zhao et al., 2018", "client: some rows", "model, once rows / model"),
     Row("astraea", "astraea:Astraea", "Astraea", "data augmentation", "Duan et al., ICCD 2019", "server: model, label counts", "model, L ratios / model"),
     Row("faug", "faug:FAug", "FAug", "data augmentation", "Jeong et al., 2018", "both: generator; server: model", "model, once generator / model, once rows"),
+    Row("fedhome", "fedhome:FedHome", "FedHome", "data augmentation", "Wu et al., IEEE TMC 2022", "server: autoencoder, head", "model, decoder / both"),
     Row("fedcl", "fedcl:FedCL", "FedCL", "regularized loss", "Yao and Sun, ICIP 2020", "server: model, public rows", "2 models / model"),
     Row("moon", "moon:MOON", "MOON", "regularized loss", "Li et al., CVPR 2021", "server: model; client: its last model", "model / model"),
     Row("per-fedavg", "per_fedavg:PerFedAvg", "Per-FedAvg", "meta-learning", "Fallah et al., NeurIPS 2020", "server: model", "model / model"),
