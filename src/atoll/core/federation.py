@@ -69,7 +69,8 @@ class Selector(Protocol):
 
     One that learns also has begin(fed) -> its state before the first round, which it then finds as `fed.selection`, and learn(fed) -> its next state,
     called after every round (what happened is `fed.seen`). One that says how much work the chosen do has assign(fed, ids, afforded) -> shares of the work
-    [len(ids)], 0 = none. `needs_models = True` asks for the models that the chosen reply; `needs_public = True` for public rows.
+    [len(ids)], 0 = none. `needs_models = True` asks for the models that the chosen reply; `needs_public = True` for public rows,
+    `needs_devices = True` for devices, without which nothing takes time.
     """
 
     def choose(self, fed: Fed) -> np.ndarray: ...

@@ -99,6 +99,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Most frequent label", f"right for {words.share(majority)} of test rows, per client" if majority is not None and not math.isnan(majority) else ""),
         ("Model", ", ".join(spec.get("model") or run.environment.get("models", [])) or "chosen for the data"),
         ("Rounds", f"{spec['rounds']:,}, {f'{asked:,} clients' if asked else 'all clients'} asked in each" if "rounds" in spec else ""),
+        ("Chosen by", str(spec.get("select", "uniform")) if spec.get("per_round") else ""),
         ("Unreachable clients", words.share(spec["dropout"]) if spec.get("dropout") else ""),
         ("Stragglers", words.share(spec["stragglers"]) if spec.get("stragglers") else ""),
         ("Devices", str(spec.get("devices") or "") + (f", the server waits {words.seconds(spec['deadline'])}" if spec.get("deadline") else "")),

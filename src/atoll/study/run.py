@@ -84,6 +84,8 @@ def make_plan(spec: Spec, federation: Federation | None = None, methods: list[An
     for _, made in pairs:
         check_method(made, facts)
     chosen = selector(spec.select, spec.per_round)
+    if getattr(chosen, "needs_devices", False) and spec.devices is None:
+        raise AtollError(f"{type(chosen).__name__} goes by the time that clients take, and here nothing takes time. Say how fast they are (--devices tiers).")
     if getattr(chosen, "needs_public", False) and facts.public is None:
         raise AtollError(f"{type(chosen).__name__} needs public rows, and the federation has none. Give some away with public=0.05 (--public 0.05).")
     if spec.per_round is not None and spec.per_round > fed.seen:

@@ -45,6 +45,8 @@ class TiFL:
     credits: int = hyper(0, ge=0)  # 0 = rounds / tiers
     profile: int = hyper(1, ge=1)  # sync_rounds
 
+    needs_devices = True
+
     def check(self) -> None:
         check_size(self)
 
