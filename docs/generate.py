@@ -1,8 +1,8 @@
-"""Rewrites the generated parts of the README: the table of methods, and with --demo what the main job prints and a picture of its report.
+"""Rewrites docs/methods.md and the generated parts of the README: families of methods, and with --demo what the main job prints and a picture of its report.
 
-    python docs/generate.py           the table of methods
+    python docs/generate.py           the tables of methods
     python docs/generate.py --demo    runs the main job too (a minute or two; the picture needs Chromium)
-    python docs/generate.py --check   changes nothing; exit code 1 where the table of methods is not up to date
+    python docs/generate.py --check   changes nothing; exit code 1 where the tables of methods are not up to date
 """
 
 from __future__ import annotations
@@ -12,19 +12,45 @@ import sys
 import tempfile
 from pathlib import Path
 
-from atoll.methods import TABLE, WRAPPERS
+from atoll.methods import TABLE, WRAPPERS, Row
+from atoll.parts.selection import TABLE as SELECTORS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "methods.md"
 WIDTH = 104  # characters of the printed table
 
 
-def methods_table() -> str:
-    """The table of methods as Markdown."""
-    lines = ["| method | `--method` | family of the survey | paper | kept where | traffic per round and client: down / up |", "|---|---|---|---|---|---|"]
-    lines += [f"| {row.title} | `{row.name}` | {row.family} | {row.paper} | {row.kept} | {row.traffic} |" for row in TABLE]
-    lines += [f"| ...+{around.title} | `NAME+{around.name}` | {around.about} | {around.paper} | as NAME | as NAME |" for around in WRAPPERS]
+def families() -> dict[str, list[Row]]:
+    """Family -> its methods, in the order of the table."""
+    found: dict[str, list[Row]] = {}
+    for row in TABLE:
+        found.setdefault(row.family, []).append(row)
+    return found
+
+
+def methods_short() -> str:
+    """The families and their methods' names as Markdown, for the README."""
+    lines = ["| family | methods |", "|---|---|"]
+    lines += [f"| {family} | {', '.join(row.title for row in rows)} |" for family, rows in families().items()]
+    lines += [f"| around any method | {', '.join(f'{around.title} (`NAME+{around.name}`)' for around in WRAPPERS)} |"]
+    lines += [f"| who is asked | {', '.join(f'`{row.name}`' for row in SELECTORS)} (`--select NAME`) |"]
     return "\n".join(lines)
+
+
+def methods_page() -> str:
+    """All about every method in a line, as a Markdown page."""
+    lines = ["# Methods", "", "Made by `make docs` from the table in `src/atoll/methods/__init__.py`. `atoll methods NAME` explains one.", ""]
+    for family, rows in families().items():
+        lines += [f"## {family[0].upper()}{family[1:]}"]
+        lines += ["| method | `--method` | paper | kept where | traffic per round and client: down / up |", "|---|---|---|---|---|"]
+        lines += [f"| {row.title} | `{row.name}` | {row.paper} | {row.kept} | {row.traffic} |" for row in rows]
+        lines += [""]
+    lines += ["## Around any method", "| name | what it is | paper |", "|---|---|---|"]
+    lines += [f"| `NAME+{around.name}` | {around.about} | {around.paper} |" for around in WRAPPERS]
+    lines += ["", "## Who is asked: `--select NAME`, with settings as in `--select tifl:tiers=3`", "| selector | whom it asks | paper |", "|---|---|---|"]
+    lines += [f"| `{row.name}` | {row.about} | {row.paper} |" for row in SELECTORS]
+    return "\n".join(lines) + "\n"
 
 
 def demo_table(run: Path) -> str:
@@ -66,12 +92,14 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     asked = parser.parse_args()
     old = README.read_text(encoding="utf-8")
-    new = with_part(old, "methods", methods_table())
+    new, page = with_part(old, "methods", methods_short()), methods_page()
     if asked.check:
-        raise SystemExit(None if new == old else "README.md: the table of methods is not up to date. Run `make docs`.")
+        same = new == old and PAGE.exists() and PAGE.read_text(encoding="utf-8") == page
+        raise SystemExit(None if same else "README.md or docs/methods.md: the tables of methods are not up to date. Run `make docs`.")
     if asked.demo:
         new = with_part(new, "demo", run_demo())
     README.write_text(new, encoding="utf-8")
+    PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
