@@ -63,7 +63,12 @@ FAMILIES = (
         settings={"lr": 0.1, "batch": 10, "epochs": 5},
         how={"rounds": 30, "eval_every": 3},
     ),
-    Family("meta", "Meta-learning, on digits with skewed labels and few rows per client.", DIRICHLET, ("per-fedavg", "pfedme", "reptile", "aruba")),
+    Family(
+        "meta",
+        "Meta-learning, on digits with skewed labels and few rows per client.",
+        DIRICHLET,
+        ("per-fedavg", "pfedme", "reptile", "aruba", ("aruba", {"zeta": 0.01})),
+    ),
     Family(
         "transfer",
         "Transfer learning, on digits whose images each client sees turned by an angle of its own group.",

@@ -11,6 +11,7 @@ import jax
 from atoll.core.federation import Facts
 from atoll.core.model import Model
 from atoll.engine.device import nbytes
+from atoll.methods import get
 from atoll.methods.apfl import APFL
 from atoll.methods.aruba import ARUBA
 from atoll.methods.astraea import Astraea
@@ -219,6 +220,9 @@ CASES: dict[str, Case] = {
     "fedprox+ft": Case(
         FineTune(FedProx(batch=4, mu=1.0), what="head", epochs=2, rate=0.1), down=lambda b: b.model, up=lambda b: b.model + W, bad=("ft_what", "tail")
     ),
+    "fedavg+adam": Case(get("fedavg+adam")(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("server_tau", 0.0)),
+    "fedper+momentum": Case(get("fedper+momentum")(batch=4), down=lambda b: b.shared(1), up=lambda b: b.shared(1) + W, bad=("server_lr", 0.0)),
+    "moon+yogi": Case(get("moon+yogi")(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("server_beta1", 1.0)),
     "scaffold+ft": Case(FineTune(Scaffold(batch=4), steps=3), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W, bad=("ft_lr", -1.0)),
     "moon+ft": Case(FineTune(MOON(batch=4)), down=lambda b: b.model, up=lambda b: b.model + W, bad=("ft_epochs", -1)),
     "per-fedavg+ft": Case(FineTune(PerFedAvg(batch=4, steps=3), rate=0.1), down=lambda b: b.model, up=lambda b: b.model + W, bad=("ft_lr", 0.0)),

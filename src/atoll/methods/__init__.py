@@ -72,6 +72,10 @@ TABLE: tuple[Row, ...] = (
 )
 
 WRAPPERS: tuple[Wrapper, ...] = (
+    Wrapper("momentum", "atoll.parts.server_optimizer:momentum", "M", "the server steps with momentum", "Hsu et al., 2019"),
+    Wrapper("adagrad", "atoll.parts.server_optimizer:adagrad", "Adagrad", "the server steps with Adagrad", "Reddi et al., ICLR 2021"),
+    Wrapper("adam", "atoll.parts.server_optimizer:adam", "Adam", "the server steps with Adam", "Reddi et al., ICLR 2021"),
+    Wrapper("yogi", "atoll.parts.server_optimizer:yogi", "Yogi", "the server steps with Yogi", "Reddi et al., ICLR 2021"),
     Wrapper("ft", "atoll.parts.wrappers:fine_tuned", "FT", "any method with fine-tuning: clients train on before they predict", "Wang et al., 2019"),
 )
 
