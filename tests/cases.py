@@ -15,6 +15,7 @@ from atoll.methods import get
 from atoll.methods.apfl import APFL
 from atoll.methods.aruba import ARUBA
 from atoll.methods.astraea import Astraea
+from atoll.methods.cbfl import CBFL
 from atoll.methods.cfl import CFL
 from atoll.methods.data_sharing import DataSharing
 from atoll.methods.ditto import Ditto
@@ -26,6 +27,7 @@ from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedbabu import FedBABU
 from atoll.methods.fedbn import FedBN
 from atoll.methods.fedcl import FedCL
+from atoll.methods.fedgroup import FedGroup
 from atoll.methods.fedhealth import FedHealth, FedSteg
 from atoll.methods.fedhome import FedHome
 from atoll.methods.fedmd import FedMD
@@ -34,6 +36,7 @@ from atoll.methods.fedproto import FedProto
 from atoll.methods.fedprox import FedProx
 from atoll.methods.fedrep import FedRep
 from atoll.methods.fedrod import FedRoD
+from atoll.methods.fesem import FeSEM
 from atoll.methods.fl_hc import FLHC
 from atoll.methods.heterofl import HeteroFL
 from atoll.methods.ifca import IFCA
@@ -209,6 +212,17 @@ CASES: dict[str, Case] = {
     ),
     "fl-hc": Case(  # clustered in the first round
         FLHC(batch=4, epochs=1, n=0, threshold=0.95), down=lambda b: b.model + 4, up=lambda b: b.model + 4 + W, bad=("metric", "l3")
+    ),
+    "fedgroup": Case(
+        FedGroup(batch=4, epochs=1, g=2, pretrain_steps=3), down=lambda b: b.model + 4, up=lambda b: b.model + 4 + W, bad=("eta_G", -0.1)
+    ),
+    "fesem": Case(FeSEM(batch=4, epochs=1, K=2), down=lambda b: b.model, up=lambda b: b.model, bad=("K", 0)),
+    "cbfl": Case(
+        CBFL(batch=4, K=2, A=1, ae_epochs=1, ae_batch=8, hidden=6, code=3),
+        # the round in which clients get autoencoder (64-6-3-6-64), centroids and, beside the models of the round, those it began with
+        down=lambda b: 4 * b.model + 4 * (2 * (64 * 6 + 6 * 3) + 6 + 3 + 6 + 64) + 4 * 2 * 3,
+        up=lambda b: 2 * (b.model + W),
+        bad=("noise", 1.0),
     ),
     "ifca": Case(IFCA(batch=4, epochs=1, k=3), down=lambda b: 3 * b.model, up=lambda b: b.model + 4 + W),
     "ifca-gradient": Case(

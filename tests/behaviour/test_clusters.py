@@ -5,17 +5,20 @@ from __future__ import annotations
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+from atoll.methods.cbfl import CBFL
 from atoll.methods.cfl import CFL
 from atoll.methods.fedavg import FedAvg
+from atoll.methods.fedgroup import FedGroup
+from atoll.methods.fesem import FeSEM
 from atoll.methods.fl_hc import FLHC
 from atoll.methods.ifca import IFCA
 from atoll.methods.local import Local
-from tests.behaviour.test_digits import WORK, accuracy, trained
-from tests.harness import Trained
+from tests.behaviour.test_digits import WORK, accuracy, digits, trained
+from tests.harness import Trained, train
 
 pytestmark = pytest.mark.xdist_group("behaviour")
 
-SWAP2, SWAP4 = ("iid", "swap:2"), ("iid", "swap:4")
+SWAP2, SWAP4, ROTATE4 = ("iid", "swap:2"), ("iid", "swap:4"), ("iid", "rotate:4")
 
 
 def agreement(run: Trained) -> float:
@@ -45,3 +48,25 @@ def test_fl_hc_puts_the_groups_together():
     run = trained(FLHC(**WORK, n=5), *SWAP4)
     assert agreement(run) == 1
     assert run.accuracy() > accuracy(FedAvg(**WORK), *SWAP4) + 0.4
+
+
+def test_fedgroup_groups_before_the_first_round():
+    """Four groups, from a pre-training of five batches' worth of the paper's fifty."""
+    run = trained(FedGroup(lr=0.1, epochs=1, g=4, pretrain_steps=20), *SWAP4)
+    assert agreement(run) == 1
+    assert run.accuracy() > accuracy(FedAvg(**WORK), *SWAP4) + 0.4
+
+
+def test_fesem_moves_clients_between_centres():
+    """Images turned in four ways."""
+    run = trained(FeSEM(lr=0.1, epochs=3, K=4), *ROTATE4)
+    assert agreement(run) == 1
+    assert run.accuracy() > accuracy(FedAvg(**WORK), *ROTATE4) + 0.1
+
+
+def test_cbfl_makes_communities_of_what_rows_look_like():
+    """Images turned in four ways: most rows of a client are of its group's community, and a linear model for each does better than one for all."""
+    fed, how = digits(*ROTATE4), {"lr": 0.3, "batch": 10, "epochs": 3}
+    run, plain = (train(method, fed, 20, models=("softmax",), threads=2) for method in (CBFL(**how, K=4), FedAvg(**how)))
+    assert agreement(run) == 1
+    assert run.accuracy() > plain.accuracy() + 0.03

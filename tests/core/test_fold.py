@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from atoll.core.errors import AtollError
-from atoll.core.fold import ElementMean, GroupMean, Mean, Sum, TrimmedMean, median
+from atoll.core.fold import EachMean, ElementMean, GroupMean, Mean, Sum, TrimmedMean, median
 
 
 class Reply(NamedTuple):
@@ -47,6 +47,17 @@ def test_mean_of_one_reply_is_that_reply_bit_for_bit():
     kind = Mean()
     out = kind.finish(kind.add(kind.start(Reply(W[0], N[0])), Reply(jnp.asarray(W[0]), jnp.float32(N[0]))))
     np.testing.assert_array_equal(out.w, W[0])
+
+
+def test_mean_of_each_weighs_side_by_side():
+    """Three things in every reply, each with a weight of its own; nobody has the last."""
+    n = random.integers(0, 3, (7, 3)).astype(np.float32) * [1, 1, 0]
+    x = random.normal(size=(7, 3, 4)).astype(np.float32)
+    out = fold(EachMean(), [Reply(jnp.asarray(a), jnp.asarray(b, jnp.float32)) for a, b in zip(x, n, strict=True)])
+    for thing in range(2):
+        np.testing.assert_allclose(out.w[thing], np.average(x[:, thing], axis=0, weights=n[:, thing]), rtol=1e-5)
+    np.testing.assert_array_equal(out.w[2], 0)
+    np.testing.assert_array_equal(out.weight, n.sum(0))
 
 
 def test_mean_with_weights_of_zero_is_finite():

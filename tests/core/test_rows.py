@@ -294,6 +294,7 @@ class Mapped(NamedTuple):
     rows: object  # the number of every row, in order
     made: object  # the same of these rows and three more that are made of their numbers
     instead: object
+    third: object  # of the rows whose number is a multiple of three
     own: object  # a draw with the key that stays
 
 
@@ -314,7 +315,8 @@ class LookInOrder:
             return rows.x[:, 0]
 
         more, other = k.train.with_made(make, 3, 5), k.train.instead(make, k.n - 1, k.train.room)
-        return Mapped(k.map(number), k.on(more).map(number), other.map(number), jax.random.normal(k.lasting_key(0), (2,)))
+        third = k.on(k.train.only(k.map(number) % 3 == 0)).map(number)  # filling is 0, which is one too
+        return Mapped(k.map(number), k.on(more).map(number), other.map(number), third, jax.random.normal(k.lasting_key(0), (2,)))
 
     look_again = stateless(lambda self, k, s: self.look(k, s))
 
@@ -333,6 +335,7 @@ def test_rows_can_be_mapped_in_order(engine):
         np.testing.assert_array_equal(seen.rows[i], np.pad(own, (0, 14 - n)))
         np.testing.assert_array_equal(seen.made[i], np.pad(np.concatenate([own, new]), (0, 14 + 5 - n - 3)))
         np.testing.assert_array_equal(seen.instead[i], np.pad(100 + np.arange(n - 1), (0, 14 - n + 1)))
+        np.testing.assert_array_equal(seen.third[i], np.pad(own[own % 3 == 0], (0, 14 - (own % 3 == 0).sum())))
 
 
 def test_a_clients_own_key_is_the_same_in_every_program_and_round():

@@ -21,6 +21,7 @@ from atoll.core.client import Client
 from atoll.core.federation import Fed, NobodyAnswered
 
 STARTS: Any = 10  # of k-means
+ROUNDING = 1e-6  # relative, of what was float32
 
 
 def one(theta: Any, j: Any) -> Any:
@@ -93,15 +94,18 @@ def distances_to(ws: Vector, v: Vector, metric: str) -> Array:
     return total if metric == "l1" else jnp.sqrt(total)
 
 
-def hierarchy(d: np.ndarray, linkage: str, threshold: float) -> np.ndarray:
-    """int32 [m], the cluster of each: whatever lies within `threshold` under the linkage is merged. d: as from `distances`; no pair: one alone.
+def hierarchy(d: np.ndarray, linkage: str, threshold: float | None = None, *, k: int = 1) -> np.ndarray:
+    """int32 [m], the cluster of each: whatever lies within `threshold` under the linkage is merged; or the nearest, until k are left.
 
-    Distances that are no numbers tell nobody apart.
+    d: as from `distances`; no pair: one alone. Distances that are no numbers tell nobody apart.
     """
     m = (1 + round(np.sqrt(1 + 8 * len(d)))) // 2
     if m == 1 or not np.isfinite(d).all():
         return np.zeros(m, np.int32)
-    return numbered(scipy.cluster.hierarchy.fcluster(scipy.cluster.hierarchy.linkage(d, linkage), threshold, "distance"))
+    merged = scipy.cluster.hierarchy.linkage(d, linkage)
+    if threshold is None:
+        return numbered(scipy.cluster.hierarchy.cut_tree(merged, min(k, m))[:, 0])
+    return numbered(scipy.cluster.hierarchy.fcluster(merged, threshold, "distance"))
 
 
 def numbered(labels: np.ndarray) -> np.ndarray:
@@ -155,15 +159,21 @@ def trained(old: Vector, new: Vector, weight: Any) -> Vector:
 def points(products: np.ndarray) -> np.ndarray:
     """[m, m] coordinates of vectors along their principal directions (not centred), the longest first, from a Gram matrix: w_i = sum_j points[i, j] v_j."""
     values, vectors = np.linalg.eigh(products)
-    return (vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1]
+    values = np.where(values > len(values) * np.finfo(float).eps * values.max(), values, 0)  # the rest is rounding
+    return (vectors * np.sqrt(values))[:, ::-1]
+
+
+def decomposed(products: np.ndarray, g: int) -> np.ndarray:
+    """[m, g] cosines of vectors with the first g left singular vectors of the matrix that has them as columns, from their Gram matrix."""
+    return points(products)[:, :g] / np.sqrt(np.maximum(np.diag(products), np.finfo(float).tiny))[:, None]
 
 
 def k_means(x: np.ndarray, k: int, seed: int) -> np.ndarray:
     """int32 [m], the cluster of each row of x [m, d], the best of ten starts by k-means++; fewer than k where there are not so many different rows.
 
-    Numbers that are not finite tell nobody apart.
+    Numbers that are not finite tell nobody apart, nor do differences of rounding.
     """
-    if not np.isfinite(x).all():
+    if not np.isfinite(x).all() or np.abs(x - x.mean(axis=0)).max() <= ROUNDING * np.abs(x).max():
         return np.zeros(len(x), np.int32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # equal rows

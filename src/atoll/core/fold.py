@@ -117,13 +117,42 @@ class GroupMean:
         return jax.tree.map(lambda leaf, value: leaf.at[g].set(value), total, new)
 
     def merge(self, left: Any, right: Any) -> Any:
-        weight = left.weight + right.weight
-        share = _share(right.weight, weight)  # [groups]
-        moved = jax.tree.map(lambda m, v: m + share.reshape((-1,) + (1,) * (m.ndim - 1)) * (v - m), left, right)
-        return moved._replace(weight=weight)
+        return _merge_each(left, right)
 
     def finish(self, total: Any) -> Any:
         return total
+
+
+@dataclass(frozen=True)
+class EachMean:
+    """Weighted mean of each of the things that every reply holds side by side: fields have a first axis [things], and so has `weight`.
+
+    The result's `weight` [things] is the sum over the replies: 0 marks a thing of nobody's (its mean is 0 and means nothing).
+    """
+
+    streamed: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
+
+    def start(self, reply: Any) -> Any:
+        _weight(reply, "mean of each")
+        return jax.tree.map(_float_zeros, reply)
+
+    def add(self, total: Any, reply: Any) -> Any:
+        return self.merge(total, reply)
+
+    def merge(self, left: Any, right: Any) -> Any:
+        return _merge_each(left, right)
+
+    def finish(self, total: Any) -> Any:
+        return total
+
+
+def _merge_each(left: Any, right: Any) -> Any:
+    """Running means side by side, [things, ...] with weights [things]."""
+    weight = left.weight + right.weight
+    share = _share(right.weight, weight)
+    moved = jax.tree.map(lambda m, v: m + share.reshape((-1,) + (1,) * (m.ndim - 1)) * (v - m), left, right)
+    return moved._replace(weight=weight)
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,18 @@ class Rows:
         """`n` <= `room` rows that `make(numbers [batch])` makes, in place of these."""
         return _Made(self, make, jnp.asarray(n, jnp.int32), room)
 
+    def only(self, which: Array) -> Rows:
+        """Of these the rows i with which[i] (bool [room]), in order."""
+        room = self._bound()
+        which &= jnp.arange(room) < self.n
+        order = jnp.argsort(~which, stable=True).astype(jnp.int32)
+
+        def make(number: Array) -> tuple[Array, Array]:
+            rows = self._take(order.at[number].get(mode="clip"), jnp.ones(number.shape, bool), self.key)
+            return rows.x, rows.y
+
+        return self.instead(make, which.sum(), room)
+
     def repeated(self, times: Array, change: Change) -> Rows:
         """Row i of these `times[i]` times (int32 [room]), none included. The first of its occurrences is the row, the others are what `change` makes.
 
