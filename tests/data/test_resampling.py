@@ -6,6 +6,7 @@ import pytest
 from atoll.core.errors import AtollError
 from atoll.data import build, load, resample
 from atoll.data.resampling import KINDS
+from tests.harness import federation
 
 
 def rows(fed, split, i):
@@ -88,3 +89,11 @@ def test_what_can_not_be_evened_out_is_refused():
     fed = build(np.zeros((10, 2), np.float32), np.arange(10.0), np.zeros(10, int), task="regression")
     with pytest.raises(AtollError, match="no sense for regression"):
         resample(fed, "smote")
+
+
+def test_adasyn_where_the_shares_of_all_rows_round_to_none():
+    """One row is wanting, and ten rows near the other label would share it."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(23, 2)).astype(np.float32), np.array([0] * 11 + [1] * 10 + [0, 1], np.int32)
+    fed = federation(x, y, [(21, 1, 1)])
+    assert resample(fed, "adasyn").count["train"].tolist() == [21]

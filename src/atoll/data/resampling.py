@@ -79,7 +79,12 @@ def _evened(x: np.ndarray, y: np.ndarray, kind: str, seed: int) -> tuple[np.ndar
         elif not _near_others(x, y, int(label), k):
             continue  # no neighbour of another label: ADASYN has nowhere to put new rows
         else:
-            grown = ADASYN(n_neighbors=k, **how).fit_resample(x, y)
+            try:
+                grown = ADASYN(n_neighbors=k, **how).fit_resample(x, y)
+            except ValueError as error:
+                if "No samples will be generated" not in str(error):
+                    raise
+                continue  # so few rows are wanting that every old row's share of them rounds to none
         parts.append((grown[0][len(x) :].astype(np.float32), grown[1][len(y) :].astype(y.dtype)))
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
