@@ -119,8 +119,9 @@ def publish(name: str, about: str, rows: str, asked: argparse.Namespace) -> None
     print(section, flush=True)
     if asked.write:
         old = OUT.read_text() if OUT.exists() else "# Families of methods on the heterogeneity they were made for\n"
-        parts = [part for part in re.split(r"(?m)^(?=## )", old) if not part.startswith(f"## {name}\n")]
-        OUT.write_text("".join(parts).rstrip() + "\n\n" + section)
+        parts = [part.rstrip() + "\n" for part in re.split(r"(?m)^(?=## )", old)]
+        at = next((n for n, part in enumerate(parts) if part.startswith(f"## {name}\n")), len(parts))
+        OUT.write_text("\n".join([*parts[:at], section.rstrip() + "\n", *parts[at + 1 :]]))
 
 
 def table(family: Family, seeds: int) -> str:
