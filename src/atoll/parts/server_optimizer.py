@@ -148,12 +148,13 @@ def _common(state: Any, models: tuple[Model, ...], title: str) -> Vector:
     parts: tuple[Any, ...] = state if isinstance(state, tuple) else (state,)
     first = next(iter(parts), None)
     why = None
+    model, *more = models
     if not isinstance(first, Vector):
         why = "its server keeps no common model"
-    elif len(models) > 1:
+    elif more:
         why = "its clients have several architectures"
     else:
-        like = jax.eval_shape(models[0].init, jax.random.key(0)).tree
+        like = jax.eval_shape(model.init, jax.random.key(0)).tree
         known = [b for b in first.tree if b != BUFFERS]
         shapes = [jax.tree.map(jnp.shape, first.tree[b]) == jax.tree.map(jnp.shape, like[b]) for b in known if b in like]
         others = [part for part in parts[1:] if isinstance(part, Vector)]

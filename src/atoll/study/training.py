@@ -70,7 +70,8 @@ class Training:
         rounds: int | None = None,
     ):  # fmt: skip
         """rounds: how many are planned, which some selectors want to know."""
-        self.method, self.federation, self.engine = the_same(method), federation, engine
+        self.method: Any = the_same(method)
+        self.federation, self.engine = federation, engine
         self.label = label(method)
         self.fed = Fed(self.method, engine, facts, selector, conditions, seed)
         self.round = 0
