@@ -21,16 +21,19 @@ from atoll.methods.data_sharing import DataSharing
 from atoll.methods.ditto import Ditto
 from atoll.methods.faug import FAug
 from atoll.methods.fd import FD
+from atoll.methods.fedala import FedALA
 from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedbabu import FedBABU
 from atoll.methods.fedbn import FedBN
 from atoll.methods.fedcl import FedCL
+from atoll.methods.fedfomo import FedFomo
 from atoll.methods.fedgroup import FedGroup
 from atoll.methods.fedhealth import FedHealth, FedSteg
 from atoll.methods.fedhome import FedHome
 from atoll.methods.fedmd import FedMD
+from atoll.methods.fedpac import FedPAC
 from atoll.methods.fedper import FedPer
 from atoll.methods.fedproto import FedProto
 from atoll.methods.fedprox import FedProx
@@ -40,6 +43,7 @@ from atoll.methods.fesem import FeSEM
 from atoll.methods.fl_hc import FLHC
 from atoll.methods.heterofl import HeteroFL
 from atoll.methods.ifca import IFCA
+from atoll.methods.knn_per import KNNPer
 from atoll.methods.l2gd import L2GD
 from atoll.methods.l2sgd import L2SGD
 from atoll.methods.lg_fedavg import LGFedAvg
@@ -47,6 +51,8 @@ from atoll.methods.local import Local
 from atoll.methods.majority import Majority
 from atoll.methods.moon import MOON
 from atoll.methods.per_fedavg import PerFedAvg
+from atoll.methods.pfedgraph import PFedGraph
+from atoll.methods.pfedhn import PFedHN
 from atoll.methods.pfedme import PFedMe
 from atoll.methods.pooled import Pooled
 from atoll.methods.reptile import Reptile
@@ -202,8 +208,19 @@ CASES: dict[str, Case] = {
         models=("mlp:6", "mlp:7,6"),
         bad=("inference", "both"),
     ),
+    "fedpac": Case(
+        FedPAC(batch=4),
+        down=lambda b: b.model + 4 * b.net.outputs * (6 + 1),  # base, prototypes of 6 features with counts, and the mixed head
+        up=lambda b: b.model + 4 * b.net.outputs * (6 + 1 + 6) + 4,  # base, head, prototypes, statistics and their variance
+        bad=("lam", -1.0),
+    ),
     "lg-fedavg": Case(LGFedAvg(batch=4), down=lambda b: b.private(1), up=lambda b: b.private(1) + W),  # its one shared block is the last
     "lg-fedavg-warm": Case(LGFedAvg(batch=4, warmup=1), down=lambda b: b.model + b.private(1), up=lambda b: b.private(1) + W),  # the round of joining
+    "fedfomo": Case(
+        FedFomo(batch=4, epochs=1, M=2), down=lambda b: 2 * b.model, up=lambda b: b.model + 3 * W, bad=("kept", 1.0)
+    ),
+    "pfedgraph": Case(PFedGraph(batch=4, lam=0.1), down=lambda b: 2 * b.model, up=lambda b: b.model + W, bad=("pull", 0)),
+    "pfedhn": Case(PFedHN(K=3, batch=4, hidden=5), down=lambda b: b.model, up=lambda b: b.model, bad=("momentum", 1.0)),
     "ditto": Case(Ditto(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("lam", -1.0)),
     "fedamp": Case(FedAMP(batch=4), down=lambda b: b.model, up=lambda b: b.model, bad=("alpha", 1.5)),
     "heurfedamp": Case(HeurFedAMP(batch=4), down=lambda b: b.model, up=lambda b: b.model, bad=("own", 1.5)),
@@ -224,6 +241,8 @@ CASES: dict[str, Case] = {
         up=lambda b: 2 * (b.model + W),
         bad=("noise", 1.0),
     ),
+    "fedala": Case(FedALA(batch=4, longest=12), down=lambda b: b.model, up=lambda b: b.model + W, bad=("s", 0)),
+    "knn-per": Case(KNNPer(batch=4, k=3), down=lambda b: b.model, up=lambda b: b.model + W, bad=("k", 0)),
     "ifca": Case(IFCA(batch=4, epochs=1, k=3), down=lambda b: 3 * b.model, up=lambda b: b.model + 4 + W),
     "ifca-gradient": Case(
         IFCA(k=3, averaging="gradient", shared=1),

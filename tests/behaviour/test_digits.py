@@ -9,6 +9,7 @@ import dataclasses
 import functools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -29,21 +30,25 @@ from atoll.methods.data_sharing import DataSharing
 from atoll.methods.ditto import Ditto
 from atoll.methods.faug import FAug
 from atoll.methods.fd import FD
+from atoll.methods.fedala import FedALA
 from atoll.methods.fedamp import FedAMP, HeurFedAMP
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedbabu import FedBABU
 from atoll.methods.fedbn import FedBN
 from atoll.methods.fedcl import FedCL
+from atoll.methods.fedfomo import FedFomo
 from atoll.methods.fedhealth import FedHealth
 from atoll.methods.fedhome import D, FedHome
 from atoll.methods.fedmd import FedMD
+from atoll.methods.fedpac import FedPAC
 from atoll.methods.fedper import FedPer
 from atoll.methods.fedproto import FedProto
 from atoll.methods.fedprox import FedProx
 from atoll.methods.fedrep import FedRep
 from atoll.methods.fedrod import FedRoD
 from atoll.methods.heterofl import HeteroFL
+from atoll.methods.knn_per import KNNPer
 from atoll.methods.l2gd import L2GD
 from atoll.methods.l2sgd import L2SGD
 from atoll.methods.lg_fedavg import LGFedAvg
@@ -51,6 +56,8 @@ from atoll.methods.local import Local
 from atoll.methods.majority import Majority
 from atoll.methods.moon import MOON
 from atoll.methods.per_fedavg import PerFedAvg
+from atoll.methods.pfedgraph import PFedGraph
+from atoll.methods.pfedhn import PFedHN, made
 from atoll.methods.pfedme import PFedMe
 from atoll.methods.pooled import Pooled
 from atoll.methods.reptile import Reptile
@@ -89,6 +96,9 @@ PERSONAL = [
     FedBABU(**WORK),
     Ditto(**WORK, lam=0.1),
     FedRoD(**WORK),
+    FedPAC(**WORK),
+    FedFomo(**WORK, epochs=1),
+    KNNPer(**WORK),
     LGFedAvg(**WORK),
     APFL(**WORK),
     PFedMe(eta=0.06, batch=10),
@@ -153,7 +163,9 @@ def test_fedprox_spends_work_where_clients_are_inexact():
     assert 0 < float(until.server.gamma) < 0.2
 
 
-@pytest.mark.parametrize("method", [FedAMP(**WORK), HeurFedAMP(**WORK)], ids=["FedAMP", "HeurFedAMP"])
+@pytest.mark.parametrize(
+    "method", [FedAMP(**WORK), HeurFedAMP(**WORK), FedFomo(**WORK, epochs=1), PFedGraph(**WORK)], ids=["FedAMP", "HeurFedAMP", "FedFomo", "pFedGraph"]
+)
 def test_attention_finds_the_clients_that_are_alike(method):
     """Two groups of clients disagree on the labels. Their models help each other within a group, so both Local and FedAvg are beaten."""
     skew = ("iid", "swap:2")
@@ -208,6 +220,24 @@ def contrasts() -> Federation:
 def test_fedbn_takes_out_what_clients_see_differently():
     averaged, kept = (train(m, contrasts(), ROUNDS, models=("mlp:32,norm=batch",), threads=2).accuracy() for m in (FedAvg(**WORK), FedBN(**WORK)))
     assert kept > averaged + 0.09
+
+
+def test_fedala_learns_what_to_keep():
+    """Taking part of the common model is better than taking all of it, which is what a client has after training in FedAvg."""
+    some, whole = FedALA(**WORK, p=2, eta=10.0), FedALA(**WORK, eta=0.0)
+    assert accuracy(some, FEW) > accuracy(whole, FEW) + 0.025
+
+
+def test_a_hypernetwork_makes_models_alike_for_clients_that_are_alike():
+    """Two groups disagree on the labels. Nobody says who is in which, but models within a group become nearer to each other than to the other group's."""
+    run = trained(PFedHN(alpha=0.1), "iid", "swap:2")
+    theta = jax.vmap(lambda e: made(run.server.phi, e))(run.server.phi.e)
+    flat = np.concatenate([np.asarray(leaf).reshape(20, -1) for leaf in jax.tree.leaves(theta)], axis=1)
+    far = np.linalg.norm(flat[:, None] - flat, axis=2)
+    groups = np.asarray(digits("iid", "swap:2").groups)
+    alike = (groups[:, None] == groups) & ~np.eye(20, dtype=bool)
+    assert far[alike].mean() < 0.7 * far[groups[:, None] != groups].mean()
+    assert run.accuracy() > accuracy(FedAvg(**WORK), "iid", "swap:2") + 0.15
 
 
 def test_widths_of_heterofl_share_what_they_learn():
