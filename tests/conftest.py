@@ -4,7 +4,10 @@ import os
 import tempfile
 
 # Many tests compile the same small programs: keep every one of them, for each test process apart, as JAX writes its files without a lock.
+# A worker inherits the setting of the process that started it, so that it must not take a setting for the user's.
 _worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"atoll-test-cache-{os.getuid()}-{_worker}"))
+_ours = os.path.join(tempfile.gettempdir(), f"atoll-test-cache-{os.getuid()}-")
+if os.environ.get("JAX_COMPILATION_CACHE_DIR", _ours).startswith(_ours):
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _ours + _worker
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")

@@ -1,5 +1,7 @@
 """Vectors, cuts and modes of a model."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -162,10 +164,13 @@ def test_gradients_match_finite_differences():
     np.testing.assert_allclose(jax.grad(loss)(w) @ direction, difference, rtol=2e-2)
 
 
-def test_hashable_by_identity():
-    again = build("mlp:5,4", (3,), 2)
-    assert len({MLP, again}) == 2
-    assert again != MLP
+def test_hashable_by_identity_and_built_once():
+    """A program compiled for a model is found again by it, so that a model asked for twice must be one."""
+    assert build("mlp:5,4", (3,), 2) is MLP
+    other = build("mlp:5,4", (3,), 3)
+    assert len({MLP, other}) == 2
+    assert other != MLP
+    assert dataclasses.replace(MLP) != MLP
     apply = jax.jit(Model.apply, static_argnums=0)
     assert apply(MLP, weights(MLP), jnp.ones((1, 3))).shape == (1, 2)
 
