@@ -246,6 +246,40 @@ def test_one_step_of_ira_and_of_fassa_by_hand():
         np.testing.assert_allclose(training.fed.selection.H, max(expected), rtol=1e-6)
 
 
+class _InTwoAsks:
+    """Chooses clients 0, 1 and 2; what it is asked of them differs from round to round."""
+
+    def choose(self, fed):
+        return np.array([2, 0, 1])
+
+
+def test_work_is_seen_of_everyone_who_was_asked_whatever_the_order_of_asks():
+    fed = begin(FedAvg(batch=5), small_digits(4), selector=_InTwoAsks())
+    fed.start()
+    f = fed.fed
+    f.begin_round(1, fed.shared)
+    f.ask(f.sample()[1:2], FedAvg(batch=5).update, fed.server)  # a newcomer first
+    np.testing.assert_array_equal(f.seen.work, [np.nan, 1, np.nan])
+    f.ask(f.sample()[:2], FedAvg(batch=5).update, fed.server)
+    np.testing.assert_array_equal(f.seen.work, [1, 1, np.nan])
+
+
+def test_fedsae_learns_nothing_of_those_that_were_not_asked():
+    training = begin(FedAvg(batch=2), small_digits(3), selector=FedSAE(2))
+    training.start()
+    before = training.fed.selection
+    training.fed.begin_round(1, training.shared)
+    training.fed.sample()
+    training.fed.end_round(training.shared)
+    assert_same(before, training.fed.selection)
+    training.fed.begin_round(2, training.shared)
+    chosen = training.fed.sample()
+    training.fed.ask(chosen[:1], training.method.update, training.server)
+    training.fed.end_round(training.shared)
+    after = training.fed.selection
+    assert (after.H[chosen[0]], *after.H[chosen[1:]]) == (max(1 + 10, 2 + 5), *before.H[chosen[1:]])
+
+
 def test_theta_remembers_all_or_the_last():
     for alpha in (0.0, 1.0):
         training = begin(FedAvg(batch=2), small_digits(2), selector=FedSAE(2, alpha=alpha))

@@ -81,8 +81,7 @@ class Seen:
     """What a selector may learn from: what the server saw of this round's clients."""
 
     chosen: np.ndarray  # int [cohort]
-    work: np.ndarray  # float32 [cohort], share of the work that each did in the first ask; 0 = nothing came back
-    afforded: np.ndarray  # float32 [cohort], share of the work that each could have done, NaN where it could not be reached
+    work: np.ndarray  # float32 [cohort], share of the work that each did in the first ask it answered; 0 = nothing came back, NaN = it was asked nothing
     trained: np.ndarray | None = None  # int, whose models are held
     w: Any = None  # their models, stacked; None where nobody asked for them
 
@@ -203,7 +202,7 @@ class Fed:
         """The ids of this round's clients, chosen by the run's selector."""
         if self.seen is None:
             ids = self._selector.choose(self)
-            self.seen = Seen(ids, np.zeros(len(ids), np.float32), np.full(len(ids), np.nan, np.float32))
+            self.seen = Seen(ids, np.full(len(ids), np.nan, np.float32))
         return self.seen.chosen
 
     def everyone(self) -> np.ndarray:
@@ -224,6 +223,7 @@ class Fed:
         self._check(ids, program, each)
         self.traffic.asked.update(ids.tolist())
         budgets, reached = self._under_conditions(ids)
+        self._record(ids, np.zeros(len(ids), np.float32))
         fold = Watched(reduce) if self._watches(ids) else reduce
         call = _only(Call(self.method, program, program.__name__, ids, shared, each, fold, self.round, budgets, self._welcome), reached)
         call = self._settled(call)
@@ -324,12 +324,14 @@ class Fed:
         """The call to those who answer, with the work that they do; the clock goes on to the last answer, or to the deadline where one is missed."""
         if self._conditions is None or not self._conditions.timed or (call.ids == self._facts.clients).any():
             work = self._work(call.ids, call.budgets)
-            return _only(replace(call, budgets=work), self._recorded(call.ids, work))
+            self._record(call.ids, work)
+            return _only(replace(call, budgets=work), work > 0)
         effort = self._engine.effort(call)
         t = self._conditions.timing(self.seed, self.round, call.ids, effort)
         fits = np.clip((t.deadline - t.send) / np.maximum(t.compute, 1e-12), 0, 1)  # share of the work
         work = self._work(call.ids, (call.budgets * (fits if self._takes_parts else np.where(fits < 1, 0, 1))).astype(np.float32))
-        answers = self._recorded(call.ids, np.where(t.lost, 0, work))
+        answers = ~t.lost & (work > 0)
+        self._record(call.ids, np.where(answers, work, 0))
         done = np.where(answers, work / call.budgets, fits)  # who misses the deadline computes until then
         took = t.send + done * t.compute
         self.traffic.clock += t.deadline if np.isfinite(t.deadline) and not answers.all() else float(took[answers].max(initial=0.0))
@@ -341,21 +343,14 @@ class Fed:
 
     def _work(self, ids: np.ndarray, afforded: np.ndarray) -> np.ndarray:
         """The share of the work that `ids` do of what they can afford: all of it, or what a selector assigns to those it chose."""
-        at = self._places(ids)
-        if at is None:
-            return afforded
-        assert self.seen is not None
-        if np.isnan(self.seen.afforded).all():
-            self.seen.afforded[at] = afforded
         assign = getattr(self._selector, "assign", None)
-        return afforded if assign is None else np.asarray(assign(self, ids, afforded), np.float32)
+        return afforded if assign is None or self._places(ids) is None else np.asarray(assign(self, ids, afforded), np.float32)
 
-    def _recorded(self, ids: np.ndarray, work: np.ndarray) -> np.ndarray:
-        """Bool [len(ids)], who answers; a selector sees how much work the chosen did in the first ask of the round."""
+    def _record(self, ids: np.ndarray, work: np.ndarray) -> None:
+        """Shows a selector how much work the chosen did, each in the first ask of the round that it answered: some methods ask newcomers before the rest."""
         at = self._places(ids)
-        if at is not None and self.seen is not None and not self.seen.work.any():
-            self.seen.work[at] = work
-        return work > 0
+        if at is not None and self.seen is not None:
+            self.seen.work[at] = np.where(self.seen.work[at] > 0, self.seen.work[at], work)
 
     def _places(self, ids: np.ndarray) -> np.ndarray | None:
         """Where `ids` stand among this round's chosen clients; None where others are among them."""

@@ -79,7 +79,10 @@ class FedSAE:
     def learn(self, fed: Fed) -> State:
         s: State = fed.selection
         assert fed.seen is not None
-        k, done = fed.seen.chosen, fed.seen.work * self.full
+        asked = np.isfinite(fed.seen.work)
+        if not asked.any():  # the method had no need of clients in this round
+            return s
+        k, done = fed.seen.chosen[asked], fed.seen.work[asked] * self.full
         L, H, theta = s.L[k], s.H[k], s.theta[k]
         success, failure = done >= H - 1e-4, done <= 0
         known = np.where(np.isnan(theta), done, theta)
