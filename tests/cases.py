@@ -28,6 +28,7 @@ from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedbabu import FedBABU
 from atoll.methods.fedbn import FedBN
 from atoll.methods.fedcl import FedCL
+from atoll.methods.fedcurv import FedCurv
 from atoll.methods.fedfomo import FedFomo
 from atoll.methods.fedgroup import FedGroup
 from atoll.methods.fedhealth import FedHealth, FedSteg
@@ -150,6 +151,7 @@ CASES: dict[str, Case] = {
         bad=("mu", -1.0),
     ),
     "fedcl": Case(FedCL(batch=4), down=lambda b: 2 * b.model, up=lambda b: b.model + W, public=10, bad=("lam", -1.0)),
+    "fedcurv": Case(FedCurv(batch=4), down=lambda b: 3 * b.model, up=lambda b: 3 * b.model + W, bad=("lam", -1.0)),
     "moon": Case(MOON(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("tau", 0.0)),
     "moon-buffer": Case(MOON(batch=4, buffer=2), down=lambda b: b.model, up=lambda b: b.model + W, bad=("buffer", 0)),
     "reptile": Case(Reptile(batch=4, first=1, K=3), down=lambda b: b.model, up=lambda b: b.model + W, bad=("server", "adagrad")),

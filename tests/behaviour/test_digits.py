@@ -37,6 +37,7 @@ from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedbabu import FedBABU
 from atoll.methods.fedbn import FedBN
 from atoll.methods.fedcl import FedCL
+from atoll.methods.fedcurv import FedCurv
 from atoll.methods.fedfomo import FedFomo
 from atoll.methods.fedhealth import FedHealth
 from atoll.methods.fedhome import D, FedHome
@@ -308,6 +309,13 @@ def test_terms_that_hold_clients_back_do_no_harm(name):
     method = {"moon": MOON(**WORK), "fedcl": FedCL(**WORK)}[name]
     plain, held = (train(m, fed, 15, models=("mlp:32",), threads=2).accuracy(model="global") for m in (FedAvg(**WORK), method))
     assert held > plain - 0.03
+
+
+def test_fedcurv_remembers_what_the_others_know():
+    """Each client has a single label, and FedAvg's forget all others while they train. What matters to these is held, and so the common model knows more."""
+    fed, work = load("digits", skew="classes:1", clients=10, seed=0), {**WORK, "epochs": 3}
+    plain, held = (train(m, fed, 6, models=("softmax",)).accuracy(model="global") for m in (FedAvg(**work), FedCurv(**work, lam=100.0)))
+    assert held > plain + 0.12
 
 
 class Distance(NamedTuple):
