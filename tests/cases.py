@@ -58,6 +58,7 @@ from atoll.methods.pfedme import PFedMe
 from atoll.methods.pooled import Pooled
 from atoll.methods.reptile import Reptile
 from atoll.methods.scaffold import Scaffold
+from atoll.methods.split_learning import SplitLearning
 from atoll.parts.wrappers import FineTune
 
 
@@ -67,6 +68,7 @@ class Bytes:
 
     net: Model
     facts: Facts
+    rows: int  # train rows of the client
 
     @property
     def model(self) -> int:
@@ -110,6 +112,12 @@ CASES: dict[str, Case] = {
     "pooled": Case(Pooled(batch=4), down=lambda b: 0, up=lambda b: 0, asks_nobody=True, wire=False),
     "fedavg-ft": Case(FedAvgFT(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("what", "tail")),
     "fedavg-ft-head": Case(FedAvgFT(batch=4, what="head", ft_lr=0.1), down=lambda b: b.model, up=lambda b: b.model + W, bad=("ft_epochs", -1)),
+    "split-learning": Case(
+        SplitLearning(batch=5),  # all clients have a last batch of 4 rows; the cut has 6 values
+        down=lambda b: b.shared(1) + 4 * (6 * b.rows + 2 * -(-b.rows // 5)),
+        up=lambda b: b.shared(1) + 4 * (6 + 1) * b.rows,
+        bad=("lower", 0),
+    ),
     "fedprox": Case(FedProx(batch=4, mu=1.0), down=lambda b: b.model, up=lambda b: b.model + W, bad=("mu", -0.1)),
     "fedprox-gamma": Case(
         FedProx(batch=4, mu=1.0, epochs=4, gamma=0.6), down=lambda b: b.model, up=lambda b: b.model + 4 + W, bad=("gamma", 1.0), flops=0.02

@@ -63,6 +63,7 @@ from atoll.methods.pfedme import PFedMe
 from atoll.methods.pooled import Pooled
 from atoll.methods.reptile import Reptile
 from atoll.methods.scaffold import Scaffold
+from atoll.methods.split_learning import SplitLearning
 from atoll.models.decoder import decoder
 from atoll.parts.conditions import Conditions
 from atoll.parts.wrappers import FineTune
@@ -372,3 +373,10 @@ def test_models_pulled_to_their_mean_beat_both_extremes():
 def test_l2sgd_learns_from_batches():
     runs = [train(m, digits(FEW), rounds, models=("softmax",), threads=2) for m, rounds in ((FedAvg(**WORK), ROUNDS), (L2SGD(lr=0.15), 120))]
     assert runs[1].accuracy() > runs[0].accuracy() + 0.05
+
+
+def test_split_learning_is_as_good_as_pooled_rows_where_clients_are_alike():
+    """Two rounds of the lower blocks passing through 20 clients: a step for every batch of everybody, where FedAvg has made two averages."""
+    split = accuracy(SplitLearning(**WORK), "iid", rounds=2)
+    assert split > accuracy(Pooled(**WORK), "iid", rounds=2) - 0.07
+    assert split > accuracy(FedAvg(**WORK), "iid", rounds=2) + 0.2

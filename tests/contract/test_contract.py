@@ -173,7 +173,7 @@ def test_metered_bytes_are_the_declared_bytes(case):
     facts = trained.training.engine.facts
     traffic = trained.training.fed.traffic
     for i in range(CLIENTS):
-        sizes = Bytes(facts.models[facts.architecture[i]], facts)
+        sizes = Bytes(facts.models[facts.architecture[i]], facts, int(facts.rows[i]))
         assert traffic.down[i] == case.down(sizes), f"down to client {i}"
         assert traffic.up[i] == case.up(sizes), f"up from client {i}"
 

@@ -14,7 +14,7 @@ from jax import Array
 from atoll.core.errors import AtollError
 from atoll.core.fold import Fold, Watched, stack
 from atoll.core.keys import common_key, purpose_key
-from atoll.core.method import is_stateless, label
+from atoll.core.method import is_stateless, label, welcome
 from atoll.core.model import Model
 from atoll.core.program import Context, Data, Task
 from atoll.core.rows import Flat
@@ -155,6 +155,7 @@ class Fed:
         self.round = 0
         self.traffic = Traffic.none(facts.clients + 1)
         self._engine, self._facts, self._selector, self._conditions = engine, facts, selector, conditions
+        self._before: Any = None
         self._welcome: Any = None
         self._shown: Any = None
         self._at_server: dict[Any, Callable[..., Any]] = {}
@@ -237,7 +238,7 @@ class Fed:
         They get it in this round anyway, so only their replies and their work are booked. Everybody answers, and it takes no simulated time.
         """
         ones, traffic = np.ones(len(clients), np.float32), Traffic.none(self._facts.clients + 1)
-        reply = self._engine.run(Call(self.method, program, program.__name__, clients, self._welcome, None, stack, self.round, ones, self._welcome), traffic)
+        reply = self._engine.run(Call(self.method, program, program.__name__, clients, self._before, None, stack, self.round, ones, self._welcome), traffic)
         self.traffic.up += traffic.up
         self.traffic.flops += traffic.flops
         return reply
@@ -273,10 +274,10 @@ class Fed:
         if begin is not None:
             self.selection = begin(self, rounds)
 
-    def begin_round(self, round: int, welcome: Any) -> None:
-        """Called by the run before `method.round`: sets the round and what newcomers join from, and starts a new account of traffic."""
+    def begin_round(self, round: int, shown: Any) -> None:
+        """Called by the run before `method.round`: sets the round, starts a new account of traffic. shown: what the method has shown its clients so far."""
         self.round = round
-        self._welcome = welcome
+        self._before, self._welcome = shown, welcome(self.method, shown)
         self._in_init = False
         self.seen = None
         self.traffic = Traffic.none(self._facts.clients + 1)

@@ -12,7 +12,7 @@ from jax import Array
 from tree_math import Vector
 
 from atoll.core.client import Client
-from atoll.core.model import BUFFERS
+from atoll.core.model import BUFFERS, Model
 from atoll.core.rows import Batch
 
 Loss = Callable[[Client, Vector, Batch], tuple[Array, Vector]]  # -> (mean loss over real rows, w with the batch's buffers)
@@ -60,9 +60,14 @@ def with_proximal(loss: Loss, mu: Any, anchor: Vector) -> Loss:
 
 def step(k: Client, w: Vector, direction: Vector, buffered: Vector, lr: Any) -> Vector:
     """w - lr * direction on the parameters, with the buffers of `buffered`."""
+    return stepped(k.model, w, direction, buffered, lr)
+
+
+def stepped(model: Model, w: Vector, direction: Vector, buffered: Vector, lr: Any) -> Vector:
+    """As `step`, where there is no client."""
     if "buffers" not in w.tree:
         return w - lr * direction
-    moved = k.model.parameters(w) - lr * k.model.parameters(direction)
+    moved = model.parameters(w) - lr * model.parameters(direction)
     return Vector({**moved.tree, "buffers": buffered.tree["buffers"]})
 
 

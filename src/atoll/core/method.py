@@ -2,6 +2,7 @@
 
 Server code:     init(fed) -> server;  round(server, fed) -> server;  share(server) -> what clients may see (default: the server state)
 Client programs: join(k, shared) -> private state, at first contact;  program(k, shared[, mine]) -> reply, or (reply, private state) where `join` exists
+                 welcome(shared) -> what of it is sent to a client that joins and is given to `join`; most methods have none: all of it
 Evaluation:      personalize(k, shared) -> what client k predicts with;  global_model(k, shared) -> the common model's;  predict(k, w, x) -> outputs
                  before(k, shared) -> what k would predict with before its last adaptation, where that is not the common model's; most methods have none
                  cluster(k, shared) -> int32, the cluster whose model k predicts with, where a method finds clusters of clients; -1: in none yet
@@ -92,6 +93,11 @@ def on_host(program: Callable[..., Any]) -> Callable[..., Any]:
     """Marks a program that runs as plain Python on NumPy rows (k.x, k.y): slower, but anything goes."""
     program.atoll_on_host = True  # type: ignore[attr-defined]
     return program
+
+
+def welcome(made: Any, shared: Any) -> Any:
+    """What of `shared` a client joins from: the method's `welcome(shared)`, by default all of it."""
+    return made.welcome(shared) if hasattr(made, "welcome") else shared
 
 
 def is_stateless(program: Callable[..., Any]) -> bool:

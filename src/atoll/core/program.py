@@ -13,7 +13,7 @@ from jax import Array
 from atoll.core.client import Client
 from atoll.core.errors import AtollError
 from atoll.core.local import row_losses
-from atoll.core.method import is_stateless, label
+from atoll.core.method import is_stateless, label, welcome
 from atoll.core.model import Model
 from atoll.core.rows import Batch, Flat, Rows
 from atoll.core.work import Work
@@ -135,7 +135,8 @@ class Evaluation:
         if self.stateful:
             join = Task(self.method, self.method.join, "join", self.model, self.chunk, stateful=False)
             fresh = at._replace(key=jax.random.wrap_key_data(joined.key_data))
-            state = jax.lax.cond(joined.yes, lambda s: s, lambda s: jax.tree.map(_like, s, join(data, fresh, shared, None, ()).reply), state)
+            brought = welcome(self.method, shared)
+            state = jax.lax.cond(joined.yes, lambda s: s, lambda s: jax.tree.map(_like, s, join(data, fresh, brought, None, ()).reply), state)
         k = task._view(data, at, work, state)
         tables = [self._score(k, self._model(name, k, shared), data, at, work) for name in MODELS.values()]
         cluster = self.method.cluster(k, shared) if hasattr(self.method, "cluster") else -1

@@ -70,11 +70,16 @@ class Rows:
         key = self.key if key is None else key
 
         def one(t: Array, carry: Any) -> Any:
-            position = (t % per_epoch) * batch + jnp.arange(batch, dtype=jnp.int32)
-            order = shuffle(position, self.n, key, t // per_epoch)
-            return step(carry, self._take(order, position < self.n, _batch_key(key, t)))
+            return step(carry, self._shuffled(t, per_epoch, batch, batch, key))
 
         return self.repeat(one, carry, wanted, until=until, every=per_epoch)
+
+    def batch(self, t: Array, batch: int, rows: int, *, key: Array | None = None) -> Batch:
+        """The first `rows` rows of the batch that step t = 0, 1, ... of `fold` gets: for what works on one batch at a time.
+
+        Who knows how many rows a last batch has asks for those alone, and nothing is filled up.
+        """
+        return self._shuffled(t, (self.n + batch - 1) // batch, batch, rows, self.key if key is None else key)
 
     def repeat(
         self, body: Callable[[Array, Any], Any], carry: Any, times: Any, *, until: Callable[[Any], Array] | None = None, every: Array | int = 1
@@ -188,6 +193,11 @@ class Rows:
         if self.room is None:
             raise AtollError("How many rows there are at most is not known when the program is compiled, so they can't lie side by side (Rows.map). Fold them.")
         return self.room
+
+    def _shuffled(self, t: Array, per_epoch: Array | int, batch: int, rows: int, key: Array) -> Batch:
+        position = (t % per_epoch) * batch + jnp.arange(rows, dtype=jnp.int32)
+        order = shuffle(position, self.n, key, t // per_epoch)
+        return self._take(order, position < self.n, _batch_key(key, t))
 
     def _take(self, order: Array, real: Array, key: Array) -> Batch:
         at = self._start + jnp.where(real, order, 0)

@@ -11,7 +11,7 @@ import numpy as np
 from atoll.core.errors import AtollError
 from atoll.core.federation import Facts
 from atoll.core.keys import common_key, purpose_key
-from atoll.core.method import is_on_host
+from atoll.core.method import is_on_host, welcome
 from atoll.core.program import Context, Joined
 from atoll.data.federation import Federation
 from atoll.engine.device import chunk_size, nbytes, place
@@ -88,7 +88,7 @@ class Loop:
         mine = None if job.mine is None else jax.tree.map(lambda leaf: jnp.asarray(leaf[j]), job.mine)
         if job.kind == "evaluate":
             mine = Joined(mine, jax.random.key_data(purpose_key(self.seed, "join", 0)))
-        sites = self._sites.setdefault((job.task, i), [])
+        sites = self._sites.setdefault((job.task, i, str(jax.tree.map(jnp.shape, (job.shared, mine)))), [])  # a loop costs what its message's size says
         try:
             with jax.disable_jit():
                 return job.task(self.data, at, _arrays(job.shared), mine, self._state(job, j), sites)
@@ -113,7 +113,7 @@ def fresh_state(job: Job, data: Any, client: int, row: int, seed: int) -> Any:
 
     task = Task(job.task.method, job.task.method.join, "join", job.task.model, job.task.chunk, stateful=False)
     at = Context(jnp.int32(client), jnp.int32(row), jnp.int32(0), purpose_key(seed, "join", 0), jnp.float32(1), common_key(seed))
-    return task(data, at, _arrays(job.shared), None, ()).reply
+    return task(data, at, _arrays(welcome(job.task.method, job.shared)), None, ()).reply
 
 
 def fold_replies(job: Job, replies: list[Any]) -> tuple[Any, Any]:

@@ -20,7 +20,7 @@ from atoll.core.cores import cores, default_lanes
 from atoll.core.errors import AtollError
 from atoll.core.federation import Facts
 from atoll.core.keys import common_data, common_key, purpose_data, purpose_key
-from atoll.core.method import is_on_host
+from atoll.core.method import is_on_host, welcome
 from atoll.core.model import Model
 from atoll.core.program import Context, Joined, Task
 from atoll.data.federation import Federation
@@ -167,7 +167,7 @@ class Simulate:
         """Shapes of the private state that `join` would make, where no client has joined yet."""
         task = Task(job.task.method, job.task.method.join, "join", job.task.model, self.chunk, stateful=False)
         at = Context(np.int32(0), np.int32(0), np.int32(0), purpose_key(self.seed, "join", 0), np.float32(1), common_key(self.seed))
-        return jax.eval_shape(lambda shared: task(self.data, at, shared, None, ()).reply, job.shared)
+        return jax.eval_shape(lambda shared: task(self.data, at, welcome(job.task.method, shared), None, ()).reply, job.shared)
 
 
 def deal(work: np.ndarray, lanes: int) -> list[np.ndarray]:

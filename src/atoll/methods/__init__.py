@@ -35,6 +35,7 @@ TABLE: tuple[Row, ...] = (
     Row("local", "local:Local", "Local", "baseline", "-", "client: its model", "nothing"),
     Row("pooled", "pooled:Pooled", "Pooled", "baseline", "-", "one place: all rows, model", "nothing (all rows lie in one place)"),
     Row("fedavg", "fedavg:FedAvg", "FedAvg", "baseline", "McMahan et al., AISTATS 2017", "server: model", "model / model"),
+    Row("split-learning", "split_learning:SplitLearning", "Split learning", "baseline", "Gupta and Raskar, 2018", "both: a part", "d / d, label per row"),
     Row("fedavg-ft", "fedavg_ft:FedAvgFT", "FedAvg+FT", "baseline", "Wang et al., 2019", "server: model", "model / model"),
     Row("fedprox", "fedprox:FedProx", "FedProx", "regularized loss", "Li et al., MLSys 2020", "server: model", "model / model"),
     Row("scaffold", "scaffold:Scaffold", "SCAFFOLD", "regularized loss", "Karimireddy et al., ICML 2020", "both: control; server: model", "2 / 2 models"),

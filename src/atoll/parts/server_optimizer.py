@@ -18,7 +18,7 @@ from atoll.core.method import hyper, label, method
 from atoll.core.model import BUFFERS, Model
 from atoll.parts.wrappers import Around
 
-PASSED_ON = ("personalize", "global_model", "predict", "before", "join", "cluster")  # what a method may define beside init, round and share
+PASSED_ON = ("personalize", "global_model", "predict", "before", "join", "welcome", "cluster")  # what a method may define beside init, round and share
 
 
 class State(NamedTuple):
