@@ -43,6 +43,7 @@ from atoll.methods.fedrod import FedRoD
 from atoll.methods.fesem import FeSEM
 from atoll.methods.fl_hc import FLHC
 from atoll.methods.heterofl import HeteroFL
+from atoll.methods.hypcluster import HypCluster
 from atoll.methods.ifca import IFCA
 from atoll.methods.knn_per import KNNPer
 from atoll.methods.l2gd import L2GD
@@ -50,6 +51,7 @@ from atoll.methods.l2sgd import L2SGD
 from atoll.methods.lg_fedavg import LGFedAvg
 from atoll.methods.local import Local
 from atoll.methods.majority import Majority
+from atoll.methods.mapper import MAPPER
 from atoll.methods.moon import MOON
 from atoll.methods.per_fedavg import PerFedAvg
 from atoll.methods.pfedgraph import PFedGraph
@@ -251,8 +253,10 @@ CASES: dict[str, Case] = {
         up=lambda b: 2 * (b.model + W),
         bad=("noise", 1.0),
     ),
+    "mapper": Case(MAPPER(batch=4, grid=2), down=lambda b: b.model, up=lambda b: b.model + W, bad=("lowest", 1.5)),
     "fedala": Case(FedALA(batch=4, longest=12), down=lambda b: b.model, up=lambda b: b.model + W, bad=("s", 0)),
     "knn-per": Case(KNNPer(batch=4, k=3), down=lambda b: b.model, up=lambda b: b.model + W, bad=("k", 0)),
+    "hypcluster": Case(HypCluster(batch=4, q=3), down=lambda b: 3 * b.model, up=lambda b: b.model + 4 + W, bad=("q", 0)),
     "ifca": Case(IFCA(batch=4, epochs=1, k=3), down=lambda b: 3 * b.model, up=lambda b: b.model + 4 + W),
     "ifca-gradient": Case(
         IFCA(k=3, averaging="gradient", shared=1),

@@ -11,6 +11,7 @@ from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedgroup import FedGroup
 from atoll.methods.fesem import FeSEM
 from atoll.methods.fl_hc import FLHC
+from atoll.methods.hypcluster import HypCluster
 from atoll.methods.ifca import IFCA
 from atoll.methods.local import Local
 from tests.behaviour.test_digits import WORK, accuracy, digits, trained
@@ -30,6 +31,14 @@ def agreement(run: Trained) -> float:
 def test_ifca_finds_the_groups():
     """Four groups of clients with labels swapped in four ways: IFCA finds them without being told, and so learns what FedAvg can't."""
     run = trained(IFCA(), *SWAP4)
+    assert agreement(run) == 1
+    assert run.accuracy() > accuracy(FedAvg(**WORK), *SWAP4) + 0.4
+    assert run.accuracy() > accuracy(Local(**WORK), *SWAP4) + 0.1
+
+
+def test_hypcluster_finds_the_groups():
+    """The same four groups, from the models of clients of which each is served worst by those before it."""
+    run = trained(HypCluster(**WORK), *SWAP4)
     assert agreement(run) == 1
     assert run.accuracy() > accuracy(FedAvg(**WORK), *SWAP4) + 0.4
     assert run.accuracy() > accuracy(Local(**WORK), *SWAP4) + 0.1

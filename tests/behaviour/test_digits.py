@@ -55,6 +55,7 @@ from atoll.methods.l2sgd import L2SGD
 from atoll.methods.lg_fedavg import LGFedAvg
 from atoll.methods.local import Local
 from atoll.methods.majority import Majority
+from atoll.methods.mapper import MAPPER
 from atoll.methods.moon import MOON
 from atoll.methods.per_fedavg import PerFedAvg
 from atoll.methods.pfedgraph import PFedGraph
@@ -103,6 +104,7 @@ PERSONAL = [
     KNNPer(**WORK),
     LGFedAvg(**WORK),
     APFL(**WORK),
+    MAPPER(**WORK),
     PFedMe(eta=0.06, batch=10),
     PerFedAvg(alpha=0.1, beta=0.1),
     FedAMP(**WORK),

@@ -34,6 +34,11 @@ def side_by_side(models: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
 
 
+def alike(w: Any, k: int) -> Any:
+    """The same model k times side by side."""
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], k, axis=0), w)
+
+
 def count(theta: Any) -> int:
     """How many models lie side by side."""
     return len(jax.tree.leaves(theta)[0])

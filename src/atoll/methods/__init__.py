@@ -73,12 +73,14 @@ TABLE: tuple[Row, ...] = (
     Row("apfl", "apfl:APFL", "APFL", "model interpolation", "Deng et al., 2020", "server: model; client: its model, mixing weight", "model / model"),
     Row("fedala", "fedala:FedALA", "FedALA", "model interpolation", "Zhang et al., AAAI 2023", "server: model; client: its model, weights", "model / model"),
     Row("knn-per", "knn_per:KNNPer", "kNN-Per", "model interpolation", "Marfoq et al., ICML 2022", "server: model", "model / model"),
+    Row("mapper", "mapper:MAPPER", "MAPPER", "model interpolation", "Mansour et al., 2020", "server: model", "model / model"),
     Row("heterofl", "heterofl:HeteroFL", "HeteroFL", "model interpolation", "Diao et al., ICLR 2021", "server: widest model", "corner / corner"),
     Row("cfl", "cfl:CFL", "CFL", "clustering", "Sattler et al., TNNLS 2020", "server: tree of models, updates of splits", "model / model"),
     Row("fl-hc", "fl_hc:FLHC", "FL+HC", "clustering", "Briggs et al., IJCNN 2020", "server: model per cluster", "model / model"),
     Row("cbfl", "cbfl:CBFL", "CBFL", "clustering", "Huang et al., J. Biomed. Inform. 2019", "server: encoder, K models; client: encoder", "K / K models"),
     Row("fedgroup", "fedgroup:FedGroup", "FedGroup", "clustering", "Duan et al., ISPA 2021", "server: model, direction per group", "model / model"),
     Row("fesem", "fesem:FeSEM", "FeSEM", "clustering", "Xie et al., 2020", "server: K centres, all models", "model / model"),
+    Row("hypcluster", "hypcluster:HypCluster", "HypCluster", "clustering", "Mansour et al., 2020", "server: q models", "q models / model"),
     Row("ifca", "ifca:IFCA", "IFCA", "clustering", "Ghosh et al., NeurIPS 2020", "server: k models", "k models / model"),
 )
 

@@ -10,9 +10,10 @@ import numpy as np
 from jax import Array
 from tree_math import Vector
 
+from atoll.core.candidates import kept_apart
 from atoll.core.client import Client
 from atoll.core.federation import Fed
-from atoll.core.keys import host_generator, shuffle
+from atoll.core.keys import host_generator
 from atoll.core.local import masked_mean, row_losses, sgd
 from atoll.core.method import hyper, method
 from atoll.core.rows import Batch
@@ -87,7 +88,7 @@ class FedFomo:
 
     def train(self, i: Client, _: None) -> tuple[Trained, State]:
         before = i.state.theta
-        theta, _steps = sgd(self._rows(i, tried=False), before, self.lr, epochs=self.epochs, batch=self.batch)
+        theta, _steps = sgd(kept_apart(i, self.kept)[0], before, self.lr, epochs=self.epochs, batch=self.batch)
         return Trained(theta), State(theta, before)
 
     def federate(self, i: Client, _: None, sent: Vector | None = None) -> tuple[Weights, State]:
@@ -103,23 +104,13 @@ class FedFomo:
 
             return jnp.append(jax.vmap(loss)(models), loss(before))
 
-        L = self._rows(i, tried=True).mean(losses)
+        L = kept_apart(i, self.kept)[1].mean(losses)
         w = normalised(L[-1] - L[:-1], jax.vmap(lambda d: jnp.sqrt(i.model.parameters(d) @ i.model.parameters(d)))(apart))
         theta = before + jax.tree.map(lambda leaf: jnp.tensordot(w, leaf, axes=1), apart)  # theta_i <- theta_i + sum_j w_j (theta_j - theta_i)
         return Weights(w), State(theta, before)
 
     def personalize(self, i: Client, _: None) -> Any:
         return i.state.theta
-
-    def _rows(self, i: Client, *, tried: bool) -> Client:
-        """The client with the rows on which models are tried, or with those it trains on; the same in all rounds. A single row is in both."""
-        n = jnp.clip(jnp.floor(self.kept * i.n).astype(jnp.int32), 1, jnp.maximum(i.n - 1, 1))
-
-        def make(at: Array) -> tuple[Array, Array]:
-            rows = i.train.take(shuffle((at if tried else at + n) % i.n, i.n, i.lasting_key(0)))
-            return rows.x, rows.y
-
-        return i.on(i.train.instead(make, n if tried else jnp.maximum(i.n - n, 1), i.train.room))
 
 
 def normalised(gain: Array, distance: Array) -> Array:

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jax import Array
 from tree_math import Vector
 
+from atoll.core.candidates import losses, smallest
 from atoll.core.client import Client
 from atoll.core.clusters import one, per_model, side_by_side, trained
 from atoll.core.errors import AtollError
 from atoll.core.federation import Fed
 from atoll.core.fold import GroupMean
-from atoll.core.local import full_gradient, masked_mean, row_losses, sgd, step
+from atoll.core.local import full_gradient, sgd, step
 from atoll.core.method import blocks, hyper, method
 from atoll.core.model import Model
 
@@ -86,13 +87,7 @@ class IFCA:
 
     def cluster(self, i: Client, s: Models) -> Array:
         """The number (int32) of the model with the smallest loss on the client's train rows."""
-
-        def loss(w: Vector, rows: Any) -> Array:
-            return masked_mean(row_losses(i.model.task, i.model.apply(w, rows.x), rows.y), rows.mask)
-
-        models = [i.model.join(s.common, one(s.theta, j)) for j in range(self.k)]
-        losses = i.once("losses", lambda: i.mean(lambda rows: jnp.stack([loss(w, rows) for w in models])))
-        return jnp.argmin(losses).astype(jnp.int32)
+        return i.once("j", lambda: smallest(losses(i, [i.model.join(s.common, one(s.theta, j)) for j in range(self.k)])))
 
     def _own(self, model: Model) -> tuple[str, ...]:
         """Names of the blocks that every cluster has for itself."""
