@@ -29,6 +29,7 @@ from atoll.methods.fedbabu import FedBABU
 from atoll.methods.fedbn import FedBN
 from atoll.methods.fedcl import FedCL
 from atoll.methods.fedcurv import FedCurv
+from atoll.methods.feddf import FedDF
 from atoll.methods.fedfomo import FedFomo
 from atoll.methods.fedgroup import FedGroup
 from atoll.methods.fedhealth import FedHealth, FedSteg
@@ -192,6 +193,14 @@ CASES: dict[str, Case] = {
         up=lambda b: 4 * b.net.outputs**2,
         models=("mlp:6", "softmax"),
         bad=("gamma", -1.0),
+    ),
+    "feddf": Case(
+        FedDF(epochs=1, batch=4, steps=3, distil_batch=6),
+        down=lambda b: b.model,
+        up=lambda b: b.model,
+        models=("mlp:6", "softmax"),
+        public=10,
+        bad=("steps", -1),
     ),
     "heterofl": Case(HeteroFL(batch=4, epochs=1, levels="ab"), down=lambda b: b.model, up=lambda b: b.model + 4 * b.net.outputs),
     "per-fedavg": Case(PerFedAvg(batch=4, steps=3), down=lambda b: b.model, up=lambda b: b.model + W, bad=("beta", 0.0)),

@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 from tree_math import Vector
 
 from atoll.core.adaptation import coral_loss, moments
+from atoll.core.fold import apart
 from atoll.core.local import masked_mean
 from atoll.core.prototypes import prototypes
 from atoll.data import load
@@ -38,6 +39,7 @@ from atoll.methods.fedbabu import FedBABU
 from atoll.methods.fedbn import FedBN
 from atoll.methods.fedcl import FedCL
 from atoll.methods.fedcurv import FedCurv
+from atoll.methods.feddf import FedDF
 from atoll.methods.fedfomo import FedFomo
 from atoll.methods.fedhealth import FedHealth
 from atoll.methods.fedhome import D, FedHome
@@ -192,6 +194,20 @@ def test_fd_lets_unlike_networks_learn_from_tables():
     fed = load("digits", skew="iid", clients=12, seed=0)
     alone, together = (train(m, fed, 10, models=UNLIKE, threads=2).accuracy() for m in (Local(**WORK), FD(**WORK)))
     assert together > alone + 0.035
+
+
+def test_feddf_teaches_averages_what_all_models_say_together():
+    """Four classes per client and two architectures: in the third round, the averages before and after they are taught on unlabelled rows."""
+    fed = load("digits", skew="classes:4", clients=10, seed=0, public=400)
+    run = train(FedDF(**WORK, epochs=2, steps=100), fed, 2, models=("mlp:32", "softmax"), threads=2)
+    training = run.training
+    each = [training.server[str(p)] for p in training.fed.architecture[:10]]
+    training.fed.begin_round(3, training.shared)
+    before = training.fed.ask(training.fed.everyone(), training.method.update, each=each, reduce=apart).reply
+    training.step()
+    taught = run.accuracy()
+    training.server = {str(p): jax.tree.map(lambda leaf: leaf.mean(axis=0), one.reply.x) for p, one in enumerate(before)}
+    assert taught > run.accuracy() + 0.09
 
 
 def test_prototypes_bring_the_features_of_unlike_networks_together():

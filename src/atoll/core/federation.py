@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
@@ -158,7 +159,6 @@ class Fed:
         self._before: Any = None
         self._welcome: Any = None
         self._shown: Any = None
-        self._at_server: dict[Any, Callable[..., Any]] = {}
         self._in_init = True
         self.selection: Any = None  # the selector's state
         self.seen: Seen | None = None
@@ -255,18 +255,19 @@ class Fed:
         rows, correct = scores.rows[:, of, 0], scores.correct[:, of, 0]
         return np.where(rows > 0, correct / np.maximum(rows, 1), np.nan)
 
-    def at_server(self, program: Callable[..., Any], shared: Any = None) -> Any:
-        """Runs a client program at the server, which stands for a client whose train rows are the public rows. Nothing is sent and nothing is booked."""
+    def at_server(self, program: Callable[..., Any], shared: Any = None, *, model: Model | None = None) -> Any:
+        """Runs a client program at the server, which stands for a client whose train rows are the public rows. Nothing is sent and nothing is booked.
+
+        model: one of the architectures, where there are several.
+        """
         x, y = self.public
         start, count = ({"train": jnp.asarray([n], jnp.int32)} for n in (0, len(y)))
         room = {"train": jnp.zeros((len(y), 0))}
         rows = Data(Flat(x.reshape(len(x), -1), y, jnp.float32(0), jnp.float32(1)), start, count, room, None)
-        task = Task(self.method, program, program.__name__, self.model, SERVER_CHUNK, stateful=False)
-        if task not in self._at_server:
-            self._at_server[task] = jax.jit(lambda rows, at, shared: task(rows, at, shared, None, ()).reply)
+        task = Task(self.method, program, program.__name__, model or self.model, SERVER_CHUNK, stateful=False)
         nobody = np.int32(self._facts.clients)  # its randomness is no client's
         key = purpose_key(self.seed, f"server {program.__name__}", self.round)
-        return self._at_server[task](rows, Context(nobody, np.int32(0), np.int32(self.round), key, np.float32(1), common_key(self.seed)), shared)
+        return _at_server(task)(rows, Context(nobody, np.int32(0), np.int32(self.round), key, np.float32(1), common_key(self.seed)), shared)
 
     def begin_selection(self, rounds: int | None) -> None:
         """Called by the run before `method.init`: a selector that learns makes its first state. rounds: how many are planned."""
@@ -374,6 +375,13 @@ class Fed:
         if reply.w is not None:
             self.seen.trained, self.seen.w = call.ids, reply.w
         return reply.reply
+
+
+@functools.lru_cache(maxsize=64)
+def _at_server(task: Task) -> Callable[[Data, Context, Any], Any]:
+    """A program, compiled once for all runs of the process that ask for the same."""
+    free = [0.0] * 64  # what its loops cost, which is not analysed as nobody books it
+    return jax.jit(lambda rows, at, shared: task(rows, at, shared, None, (), free).reply)
 
 
 def _only(call: Call, keep: np.ndarray) -> Call:

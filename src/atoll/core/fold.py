@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from atoll.core.errors import AtollError
@@ -202,6 +203,25 @@ class Sum:
         return total
 
 
+class Alike(NamedTuple):
+    """Replies of one form, out of a cohort's."""
+
+    at: np.ndarray  # int, their places among the clients that answered
+    reply: Any  # stacked
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A list of Alike: replies that differ in form, as the models of several architectures do, stacked form by form."""
+
+    streamed: ClassVar[bool] = False
+    linear: ClassVar[bool] = False
+    start, add, merge = Stack.start, Stack.add, Stack.merge
+
+    def finish(self, total: Any) -> list[Alike]:
+        return [Alike(np.arange(len(jax.tree.leaves(total)[0])), total)]  # all are alike
+
+
 class Watching(NamedTuple):
     """What a watched fold gives."""
 
@@ -282,4 +302,5 @@ def _weight(reply: Any, fold: str) -> None:
 
 mean = Mean()
 stack = Stack()
+apart = Apart()
 median = Median()

@@ -71,6 +71,14 @@ def stepped(model: Model, w: Vector, direction: Vector, buffered: Vector, lr: An
     return Vector({**moved.tree, "buffers": buffered.tree["buffers"]})
 
 
+def descend(k: Client, optimizer: Any, carry: Any, rows: Batch, loss: Loss = data_loss) -> Any:
+    """One step of an optimizer of optax on a batch; carry = (w, its state). Buffers follow the batch."""
+    w, moments = carry
+    g, buffered = gradient(k, w, rows, loss)
+    u, moments = optimizer.update(g, moments, w)
+    return step(k, w, u, buffered, -1.0), moments
+
+
 def sgd(
     k: Client,
     w: Vector,

@@ -15,7 +15,7 @@ import numpy as np
 
 from atoll.core.errors import AtollError
 from atoll.core.federation import Call, Effort, Facts, Traffic
-from atoll.core.fold import Fold, stack
+from atoll.core.fold import Alike, Apart, Fold, stack
 from atoll.core.program import Evaluation, Scored, Task, is_stateful
 from atoll.engine.device import nbytes
 
@@ -161,6 +161,8 @@ def fold_parts(fold: Fold, parts: list[tuple[np.ndarray, Part]], count: int) -> 
         for _, part in parts[1:]:
             total = fold.merge(total, part.total)
         return fold.finish(total)
+    if isinstance(fold, Apart):
+        return [Alike(at, part.singles) for at, part in parts]
     forms = {jax.tree.structure(part.singles) for _, part in parts} | {tuple(np.shape(leaf)[1:] for leaf in jax.tree.leaves(part.singles)) for _, part in parts}
     if len(forms) > 2:
         raise AtollError(

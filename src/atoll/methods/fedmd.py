@@ -15,7 +15,7 @@ from atoll.core.client import Client
 from atoll.core.federation import Fed
 from atoll.core.fold import mean
 from atoll.core.keys import host_generator
-from atoll.core.local import Loss, data_loss, gradient, masked_mean, step
+from atoll.core.local import descend, masked_mean
 from atoll.core.method import hyper, method
 from atoll.core.rows import Batch, Rows
 
@@ -105,7 +105,7 @@ class FedMD:
                 f, w = i.model.train(w, rows.x, rows.mask, rows.key)
                 return masked_mean(_distance(f, consensus.at[at].get(mode="clip")), rows.mask), w
 
-            return _descend(i, adam, carry, rows, distance)
+            return descend(i, adam, carry, rows, distance)
 
         (w, _), _ = i.public.repeat(digest, (w, adam.init(w)), self.digest_epochs * self._passes(len(A)))  # digest: toward f~ on A_t
         w = self._fit(i, w, i.train, self.revisit_epochs, self.revisit_batch)  # revisit: D_i
@@ -116,7 +116,7 @@ class FedMD:
 
     def _fit(self, i: Client, w: Vector, rows: Rows, epochs: int, batch: int) -> Vector:
         adam: Any = optax.adam(self.lr)
-        (w, _), _ = rows.fold(lambda carry, rows: _descend(i, adam, carry, rows, data_loss), (w, adam.init(w)), batch=batch, epochs=epochs)
+        (w, _), _ = rows.fold(lambda carry, rows: descend(i, adam, carry, rows), (w, adam.init(w)), batch=batch, epochs=epochs)
         return w
 
     def _passes(self, n: int) -> int:
@@ -134,14 +134,6 @@ def _distance(f: Array, target: Array) -> Array:
     """Mean absolute difference of scores per row [batch]. Differences of rounding do not count: Adam would make full steps of their signs."""
     error = jnp.abs(f - target)
     return jnp.where(error > ROUNDING * (1 + jnp.abs(target)), error, 0).reshape(len(f), -1).mean(axis=1)
-
-
-def _descend(i: Client, adam: Any, carry: Any, rows: Batch, loss: Loss) -> Any:
-    """One step of Adam; carry = (w, moments). Buffers follow the batch."""
-    w, moments = carry
-    g, buffered = gradient(i, w, rows, loss)
-    u, moments = adam.update(g, moments, w)
-    return step(i, w, u, buffered, -1.0), moments
 
 
 def stratified(y: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
