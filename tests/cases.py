@@ -53,6 +53,7 @@ from atoll.methods.lg_fedavg import LGFedAvg
 from atoll.methods.local import Local
 from atoll.methods.majority import Majority
 from atoll.methods.mapper import MAPPER
+from atoll.methods.mocha import MOCHA
 from atoll.methods.moon import MOON
 from atoll.methods.per_fedavg import PerFedAvg
 from atoll.methods.pfedgraph import PFedGraph
@@ -163,6 +164,9 @@ CASES: dict[str, Case] = {
     ),
     "fedcl": Case(FedCL(batch=4), down=lambda b: 2 * b.model, up=lambda b: b.model + W, public=10, bad=("lam", -1.0)),
     "fedcurv": Case(FedCurv(batch=4), down=lambda b: 3 * b.model, up=lambda b: 3 * b.model + W, bad=("lam", -1.0)),
+    "mocha": Case(
+        MOCHA(inner=1), down=lambda b: b.model + 4, up=lambda b: b.model, models=("softmax",), bad=("lam", 0.0)
+    ),
     "moon": Case(MOON(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("tau", 0.0)),
     "moon-buffer": Case(MOON(batch=4, buffer=2), down=lambda b: b.model, up=lambda b: b.model + W, bad=("buffer", 0)),
     "reptile": Case(Reptile(batch=4, first=1, K=3), down=lambda b: b.model, up=lambda b: b.model + W, bad=("server", "adagrad")),
