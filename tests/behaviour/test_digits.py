@@ -54,6 +54,7 @@ from atoll.methods.heterofl import HeteroFL
 from atoll.methods.knn_per import KNNPer
 from atoll.methods.l2gd import L2GD
 from atoll.methods.l2sgd import L2SGD
+from atoll.methods.lg_ensemble import LGEnsemble
 from atoll.methods.lg_fedavg import LGFedAvg
 from atoll.methods.local import Local
 from atoll.methods.majority import Majority
@@ -398,3 +399,16 @@ def test_split_learning_is_as_good_as_pooled_rows_where_clients_are_alike():
     split = accuracy(SplitLearning(**WORK), "iid", rounds=2)
     assert split > accuracy(Pooled(**WORK), "iid", rounds=2) - 0.07
     assert split > accuracy(FedAvg(**WORK), "iid", rounds=2) + 0.2
+
+
+def test_new_devices_are_served_by_the_ensemble():
+    """Four clients held out: under LG-FedAvg they have the untrained layers; sixteen models together know classes that none of them alone has met."""
+    trained = train(LGEnsemble(**WORK), load("digits", skew=("classes:3",), clients=20, unseen=0.2, seed=0), ROUNDS, models=("mlp:32",))
+    correct, rows = np.zeros(2), np.zeros(2)
+    for row in trained.training.evaluate().to_dicts():
+        if row["split"] == "test":
+            correct[int(row["seen"])] += row["correct"]
+            rows[int(row["seen"])] += row["rows"]
+    new, old = correct / rows
+    assert new > 0.55  # one model of three classes has at most some 0.3 of what comes
+    assert old > new + 0.08

@@ -56,6 +56,7 @@ TABLE: tuple[Row, ...] = (
     Row("fedrod", "fedrod:FedRoD", "FedRoD", "parameter decoupling", "Chen and Chao, ICLR 2022", "server: model; client: a second head", "model / model"),
     Row("fedpac", "fedpac:FedPAC", "FedPAC", "parameter decoupling", "Xu et al., ICLR 2023", "server: base, means; client: head", "model, means / the same"),
     Row("lg-fedavg", "lg_fedavg:LGFedAvg", "LG-FedAvg", "parameter decoupling", "Liang et al., 2020", "server: head; client: base", "head / head"),
+    Row("lg-ensemble", "lg_ensemble:LGEnsemble", "LG-FedAvg ensemble", "parameter decoupling", "Liang et al., 2020", "base; server: head", "head / model"),
     Row("fedmd", "fedmd:FedMD", "FedMD", "knowledge distillation", "Li and Wang, 2019", "client: its model", "row numbers, scores / scores"),
     Row("fd", "fd:FD", "FD", "knowledge distillation", "Jeong et al., 2018", "server: tables; client: its model", "L x L table / L x L table"),
     Row("feddf", "feddf:FedDF", "FedDF", "knowledge distillation", "Lin et al., NeurIPS 2020", "server: model per architecture", "model / model"),

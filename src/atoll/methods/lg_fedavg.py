@@ -40,7 +40,8 @@ class LGFedAvg:
     block is shared by default, the head; the authors share the last three layers of five on MNIST. Their CIFAR-10 network lists its layers
     top down, so their code shares the convolutions and keeps the classifier local; here the top is shared, as in the paper. (3) No momentum;
     the authors' is 0.5. (4) Local layers learn from the labels alone, without an auxiliary or an adversary's loss. (5) A client that never joined
-    predicts with the local layers of the warm start (without one, the untrained first ones), not with the ensemble of all clients' models.
+    predicts with the local layers of the warm start (without one, the untrained first ones), not with the ensemble of all clients' models; the method
+    lg-ensemble does.
     """
 
     lr: float = hyper(0.05, gt=0)
