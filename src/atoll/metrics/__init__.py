@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from atoll.metrics.choice import choose, validation_scores
+from atoll.metrics.clusters import agreement, memberships
 from atoll.metrics.compare import Paired, coincide, paired
 from atoll.metrics.cost import costs, state_per_client
 from atoll.metrics.curves import convergence
@@ -12,6 +13,7 @@ from atoll.metrics.repeats import Difference, repeated
 __all__ = [
     "Difference",
     "Paired",
+    "agreement",
     "choose",
     "client_scores",
     "coincide",
@@ -19,6 +21,7 @@ __all__ = [
     "costs",
     "hurt",
     "mean_loss",
+    "memberships",
     "paired",
     "repeated",
     "state_per_client",

@@ -26,6 +26,11 @@ def count(value: float | None) -> str:
     return DASH if _nothing(value) else f"{int(value):,}"  # type: ignore[arg-type]
 
 
+def index(value: float | None) -> str:
+    """A number between -1 and 1 with two digits behind the point."""
+    return DASH if _nothing(value) else f"{value + 0.0:.2f}".replace("-0.00", "0.00")  # type: ignore[operator]
+
+
 def size(n: float | None) -> str:
     """Bytes with decimal prefixes: 12500 -> "12.5 kB"."""
     return _scaled(n, ("B", "kB", "MB", "GB", "TB", "PB"))
