@@ -11,3 +11,5 @@ if os.environ.get("JAX_COMPILATION_CACHE_DIR", _ours).startswith(_ours):
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _ours + _worker
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+# Nearly all of the time goes into compiling programs that then run for milliseconds. Real runs are in tests/behaviour, which compiles as users do.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

@@ -28,6 +28,7 @@ def agreement(run: Trained) -> float:
     return adjusted_rand_score(run.training.federation.groups, rows["cluster"])
 
 
+@pytest.mark.long
 def test_ifca_finds_the_groups():
     """Four groups of clients with labels swapped in four ways: IFCA finds them without being told, and so learns what FedAvg can't."""
     run = trained(IFCA(), *SWAP4)
@@ -44,6 +45,7 @@ def test_hypcluster_finds_the_groups():
     assert run.accuracy() > accuracy(Local(**WORK), *SWAP4) + 0.1
 
 
+@pytest.mark.long
 def test_cfl_splits_between_the_groups_and_nowhere_else():
     """Two groups: once the common model has settled, clients part as they should; the halves are in accord and stay whole."""
     run = trained(CFL(**WORK, burn_in=10), *SWAP2, rounds=25)
@@ -52,6 +54,7 @@ def test_cfl_splits_between_the_groups_and_nowhere_else():
     assert run.accuracy() > accuracy(FedAvg(**WORK), *SWAP2, rounds=25) + 0.2
 
 
+@pytest.mark.long
 def test_fl_hc_puts_the_groups_together():
     """Four groups: after five common rounds the updates say who belongs to whom."""
     run = trained(FLHC(**WORK, n=5), *SWAP4)
@@ -73,6 +76,7 @@ def test_fesem_moves_clients_between_centres():
     assert run.accuracy() > accuracy(FedAvg(**WORK), *ROTATE4) + 0.1
 
 
+@pytest.mark.long
 def test_cbfl_makes_communities_of_what_rows_look_like():
     """Images turned in four ways: most rows of a client are of its group's community, and a linear model for each does better than one for all."""
     fed, how = digits(*ROTATE4), {"lr": 0.3, "batch": 10, "epochs": 3}

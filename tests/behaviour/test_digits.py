@@ -179,6 +179,7 @@ def test_attention_finds_the_clients_that_are_alike(method):
     assert accuracy(method, *skew) > max(accuracy(Local(**WORK), *skew), accuracy(FedAvg(**WORK), *skew)) + 0.03
 
 
+@pytest.mark.long
 def test_fedmd_lets_unlike_networks_learn_from_each_other():
     """Clients with four classes each and two architectures: agreeing on public rows teaches them more than they had alone."""
     fed = load("digits", skew="classes:4", clients=10, seed=0, public=400, limit=1200)
@@ -190,6 +191,7 @@ def test_fedmd_lets_unlike_networks_learn_from_each_other():
 UNLIKE = ("softmax", "mlp:32", "lenet")  # three architectures, which clients take in turn
 
 
+@pytest.mark.long
 def test_fd_lets_unlike_networks_learn_from_tables():
     """A table of ten times ten numbers is all that a third of linear models, a third of dense and a third of convolutional networks tell each other."""
     fed = load("digits", skew="iid", clients=12, seed=0)
@@ -211,6 +213,7 @@ def test_feddf_teaches_averages_what_all_models_say_together():
     assert taught > run.accuracy() + 0.09
 
 
+@pytest.mark.long
 def test_prototypes_bring_the_features_of_unlike_networks_together():
     """Two architectures with features of one size. Drawn to the common prototypes, those of clients come nearer to each other than without, and do no worse."""
     far, right = {}, {}
@@ -238,6 +241,7 @@ def contrasts() -> Federation:
     return dataclasses.replace(fed, x=x)
 
 
+@pytest.mark.long
 def test_fedbn_takes_out_what_clients_see_differently():
     averaged, kept = (train(m, contrasts(), ROUNDS, models=("mlp:32,norm=batch",), threads=2).accuracy() for m in (FedAvg(**WORK), FedBN(**WORK)))
     assert kept > averaged + 0.09
@@ -249,6 +253,7 @@ def test_fedala_learns_what_to_keep():
     assert accuracy(some, FEW) > accuracy(whole, FEW) + 0.025
 
 
+@pytest.mark.long
 def test_a_hypernetwork_makes_models_alike_for_clients_that_are_alike():
     """Two groups disagree on the labels. Nobody says who is in which, but models within a group become nearer to each other than to the other group's."""
     run = trained(PFedHN(alpha=0.1), "iid", "swap:2")
@@ -261,12 +266,14 @@ def test_a_hypernetwork_makes_models_alike_for_clients_that_are_alike():
     assert run.accuracy() > accuracy(FedAvg(**WORK), "iid", "swap:2") + 0.15
 
 
+@pytest.mark.long
 def test_widths_of_heterofl_share_what_they_learn():
     """Half of the clients have half the width. Every one of them beats what the untrained corner gives, and the widest model is a good common one."""
     run = trained(HeteroFL(levels="ab"), FEW)
     assert run.accuracy(model="global") > 0.8
 
 
+@pytest.mark.long
 def test_shared_rows_help_clients_of_few_classes():
     """Two classes per client and 100 shared rows: FedAvg learns from these what its clients can't tell each other."""
     fed = load("digits", skew="classes:2", clients=20, seed=0, public=100)
@@ -289,6 +296,7 @@ class Error(NamedTuple):
     again: Array  # mean squared error of rows made again from their codes
 
 
+@pytest.mark.long
 def test_fedhome_makes_rows_again_and_refines_on_even_codes():
     """Rows made again from their codes are nearer to what they were than the mean row is. This does the common model no harm, and refined heads beat it."""
     work = {**WORK, "epochs": 5}
@@ -372,6 +380,7 @@ def long_tailed(clients: int = 20, most: int = 130, fewest: int = 6) -> Federati
     return federation(d.images[order].astype(np.uint8), d.target[order].astype(np.int32), counts, scale=1 / 16)
 
 
+@pytest.mark.long
 def test_astraea_balances_what_is_uneven_among_all_and_among_each():
     """Mediators make up for clients with few labels, and resampling for labels with few rows: each does its part, on test rows of all labels alike."""
     fed, never = long_tailed(), {"T_a": -99.0, "T_d": 99.0}
@@ -381,6 +390,7 @@ def test_astraea_balances_what_is_uneven_among_all_and_among_each():
     assert both > mediated + 0.06
 
 
+@pytest.mark.long
 def test_models_pulled_to_their_mean_beat_both_extremes():
     """L2GD with a little attraction: better than alone and than in common. A round is one gradient step, and one in eleven communicates."""
     skew = "dirichlet:0.3"

