@@ -64,6 +64,7 @@ from atoll.methods.pooled import Pooled
 from atoll.methods.reptile import Reptile
 from atoll.methods.scaffold import Scaffold
 from atoll.methods.split_learning import SplitLearning
+from atoll.parts.clustered import Clustered
 from atoll.parts.wrappers import FineTune
 
 
@@ -285,6 +286,12 @@ CASES: dict[str, Case] = {
     "fedavg+adam": Case(get("fedavg+adam")(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("server_tau", 0.0)),
     "fedper+momentum": Case(get("fedper+momentum")(batch=4), down=lambda b: b.shared(1), up=lambda b: b.shared(1) + W, bad=("server_lr", 0.0)),
     "moon+yogi": Case(get("moon+yogi")(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("server_beta1", 1.0)),
+    "apfl+clustered": Case(  # clustered in the first round
+        Clustered(APFL(batch=4), k=2, epochs=1, batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("cluster_k", 0)
+    ),
+    "scaffold+clustered": Case(
+        Clustered(Scaffold(batch=4), threshold=0.9, epochs=1, batch=4), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W, bad=("cluster_metric", "l3")
+    ),
     "scaffold+ft": Case(FineTune(Scaffold(batch=4), steps=3), down=lambda b: 2 * b.model, up=lambda b: 2 * b.model + W, bad=("ft_lr", -1.0)),
     "moon+ft": Case(FineTune(MOON(batch=4)), down=lambda b: b.model, up=lambda b: b.model + W, bad=("ft_epochs", -1)),
     "per-fedavg+ft": Case(FineTune(PerFedAvg(batch=4, steps=3), rate=0.1), down=lambda b: b.model, up=lambda b: b.model + W, bad=("ft_lr", 0.0)),

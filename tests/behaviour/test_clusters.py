@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+from atoll.methods.apfl import APFL
 from atoll.methods.cbfl import CBFL
 from atoll.methods.cfl import CFL
 from atoll.methods.fedavg import FedAvg
@@ -14,6 +15,7 @@ from atoll.methods.fl_hc import FLHC
 from atoll.methods.hypcluster import HypCluster
 from atoll.methods.ifca import IFCA
 from atoll.methods.local import Local
+from atoll.parts.clustered import Clustered
 from tests.behaviour.test_digits import WORK, accuracy, digits, trained
 from tests.harness import Trained, train
 
@@ -83,3 +85,10 @@ def test_cbfl_makes_communities_of_what_rows_look_like():
     run, plain = (train(method, fed, 20, models=("softmax",), threads=2) for method in (CBFL(**how, K=4), FedAvg(**how)))
     assert agreement(run) == 1
     assert run.accuracy() > plain.accuracy() + 0.03
+
+
+def test_any_method_trains_inside_clusters_that_are_found():
+    """Four groups with images turned: APFL, which mixes all clients into its common model, gains where each cluster has one of its own."""
+    run = trained(Clustered(APFL(**WORK)), *ROTATE4)
+    assert agreement(run) == 1
+    assert run.accuracy(model="global") > trained(APFL(**WORK), *ROTATE4).accuracy(model="global") + 0.3

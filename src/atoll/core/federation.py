@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -162,6 +163,7 @@ class Fed:
         self._in_init = True
         self.selection: Any = None  # the selector's state
         self.seen: Seen | None = None
+        self._members: np.ndarray | None = None  # None: all seen clients
 
     @property
     def model(self) -> Model:
@@ -204,11 +206,22 @@ class Fed:
         if self.seen is None:
             ids = self._selector.choose(self)
             self.seen = Seen(ids, np.full(len(ids), np.nan, np.float32))
-        return self.seen.chosen
+        chosen = self.seen.chosen
+        return chosen if self._members is None else chosen[np.isin(chosen, self._members)]
 
     def everyone(self) -> np.ndarray:
-        """The ids of all seen clients."""
-        return np.arange(self.n)
+        """The ids of all seen clients that train together."""
+        return np.arange(self.n) if self._members is None else self._members
+
+    def within(self, members: np.ndarray, method: Any, shown: Any) -> Fed:
+        """This federation as `method` sees it in a round in which only `members` train together; ids, the account and what a selector sees are the same.
+
+        members: ids, ascending, at least one of them chosen. shown: what the method showed its clients before the round.
+        """
+        _ = self.sample()
+        part = copy.copy(self)
+        part.method, part._members, part._welcome = method, members, welcome(method, shown)
+        return part
 
     def with_unseen(self) -> np.ndarray:
         """The ids of all clients, those held out of training too: for what a client can do that is sent nothing and replies nothing (Local)."""
@@ -294,6 +307,8 @@ class Fed:
         where = f"{label(self.method)}.{program.__name__}"
         if len(ids) == 0:
             raise AtollError(f"{where} was asked of no client.")
+        if self._members is not None and not np.isin(ids, self._members).all():
+            raise AtollError(f"{where} is asked of clients of the method's own choosing, so that it can't be kept to a cluster of clients.")
         if len(set(ids.tolist())) != len(ids):
             raise AtollError(f"{where} was asked twice of the same client in one ask: {ids.tolist()}.")
         if self._in_init and hasattr(self.method, "join") and not is_stateless(program):

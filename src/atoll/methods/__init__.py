@@ -92,6 +92,7 @@ WRAPPERS: tuple[Wrapper, ...] = (
     Wrapper("adagrad", "atoll.parts.server_optimizer:adagrad", "Adagrad", "the server steps with Adagrad", "Reddi et al., ICLR 2021"),
     Wrapper("adam", "atoll.parts.server_optimizer:adam", "Adam", "the server steps with Adam", "Reddi et al., ICLR 2021"),
     Wrapper("yogi", "atoll.parts.server_optimizer:yogi", "Yogi", "the server steps with Yogi", "Reddi et al., ICLR 2021"),
+    Wrapper("clustered", "atoll.parts.clustered:clustered", "clusters", "clients that learn alike are put together, and train apart from others", "ours"),
     Wrapper("ft", "atoll.parts.wrappers:fine_tuned", "FT", "any method with fine-tuning: clients train on before they predict", "Wang et al., 2019"),
 )
 

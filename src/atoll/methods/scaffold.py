@@ -74,11 +74,11 @@ class Scaffold:
     def round(self, s: Server, fed: Fed) -> Server:
         if self.warm_start and fed.round == 1:
             up = fed.ask(fed.everyone(), self.first, s, reduce=mean)
-            return Server(s.x, len(up.ids) / fed.n * up.c)  # c <- mean of all c_i; those that did not answer have 0
+            return Server(s.x, len(up.ids) / len(fed.everyone()) * up.c)  # c <- mean of all c_i; those that did not answer have 0
         S = fed.sample()  # sample clients S
         up = fed.ask(S, self.update, s, reduce=mean)  # communicate (x, c) to all i in S
         x = s.x + self.server_lr * up.dy  # x <- x + eta_g / |S| sum dy_i
-        c = s.c + len(up.ids) / fed.n * up.dc  # c <- c + |S| / N mean dc_i
+        c = s.c + len(up.ids) / len(fed.everyone()) * up.dc  # c <- c + |S| / N mean dc_i
         return Server(x, c)
 
     def update(self, i: Client, s: Server) -> tuple[Reply, Vector]:

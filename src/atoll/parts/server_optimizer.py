@@ -14,9 +14,9 @@ from tree_math import Vector
 
 from atoll.core.errors import AtollError
 from atoll.core.federation import Fed
-from atoll.core.method import hyper, label, method
+from atoll.core.method import hyper, label
 from atoll.core.model import BUFFERS, Model
-from atoll.parts.wrappers import Around
+from atoll.parts.around import Around, Wrapping, completed, title_of
 
 PASSED_ON = ("personalize", "global_model", "predict", "before", "join", "welcome", "cluster")  # what a method may define beside init, round and share
 
@@ -71,27 +71,13 @@ def yogi(kind: type[Any]) -> type[Any]:
 
 @functools.cache
 def _optimized(kind: type[Any], name: str) -> type[Any]:
-    rule, inside, title = RULES[name], dataclasses.fields(kind), getattr(kind, "label", kind.__name__)
+    rule, inside, title = RULES[name], dataclasses.fields(kind), title_of(kind)
     if any(f.name.startswith("server_") for f in inside):
         raise AtollError(f"{title} has a server rate of its own: set that, and leave the wrapper +{name} out.")
 
-    class Optimized:
+    class Optimized(Wrapping):
         around = Around(kind, name)
         label = f"{title}+{rule.title}"
-
-        @functools.cached_property
-        def inner(self) -> Any:
-            """The method inside."""
-            return kind(**{f.name: getattr(self, f.name) for f in inside})
-
-        def __getattr__(self, name: str) -> Any:
-            """Whatever is not said here is as in the method inside."""
-            if name == "inner" or name.startswith("__"):
-                raise AttributeError(name)
-            return getattr(self.inner, name)
-
-        def check(self) -> None:
-            _ = self.inner  # what it checks is checked
 
         def init(self, fed: Fed) -> State:
             s = self.inner.init(fed)
@@ -120,19 +106,14 @@ def _optimized(kind: type[Any], name: str) -> type[Any]:
     for given in PASSED_ON:
         if hasattr(kind, given):
             setattr(Optimized, given, _passed_on(given))
-    fields = {f.name: (f.type, dataclasses.field(default=f.default, metadata=f.metadata)) for f in inside} | {
+    more = {
         "server_lr": ("float", hyper(rule.lr, gt=0)),  # eta
         "server_beta1": ("float", hyper(0.9, ge=0, lt=1)),
     }
     if rule.second is not None:
-        fields |= {"server_tau": ("float", hyper(1e-3, gt=0))}
-        fields |= {"server_beta2": ("float", hyper(0.99, ge=0, lt=1))}
-    Optimized.__annotations__ = {name: of_type for name, (of_type, _) in fields.items()}
-    for name, (_, field) in fields.items():
-        setattr(Optimized, name, field)
-    Optimized.__name__ = Optimized.__qualname__ = f"{rule.title}{kind.__name__}"
-    Optimized.__doc__ = _DOC.format(title=title, rule=rule.title)
-    return method(Optimized)
+        more |= {"server_tau": ("float", hyper(1e-3, gt=0))}
+        more |= {"server_beta2": ("float", hyper(0.99, ge=0, lt=1))}
+    return completed(Optimized, more, rule.title, _DOC.format(title=title, rule=rule.title))
 
 
 def _passed_on(name: str) -> Callable[..., Any]:

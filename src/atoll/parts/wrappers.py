@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from tree_math import Vector
@@ -13,16 +13,10 @@ from atoll.core.client import Client
 from atoll.core.errors import AtollError
 from atoll.core.federation import Fed
 from atoll.core.local import fine_tune
-from atoll.core.method import hyper, hyperparameters, method
+from atoll.core.method import hyper, hyperparameters
+from atoll.parts.around import Around, Wrapping, completed, title_of
 
 OWN_BATCHES = 4096  # names the key of fine-tuning where the method inside draws batches to personalize
-
-
-class Around(NamedTuple):
-    """What a wrapped method's class was made of."""
-
-    kind: type[Any]  # of the method inside
-    wrapper: str  # its name on the command line
 
 
 def FineTune(  # noqa: N802 - it makes a method, and reads like one
@@ -47,7 +41,8 @@ def FineTune(  # noqa: N802 - it makes a method, and reads like one
     asked = {"ft_what": what, "ft_epochs": epochs, "ft_steps": steps, "ft_lr": rate, "ft_batch": batch}
     given = {name: value for name, value in asked.items() if value is not None}
     if "ft_batch" in given and "ft_batch" not in {f.name for f in dataclasses.fields(kind)}:
-        raise AtollError(f"FineTune(batch={batch}): {_title(type(inner))} has a batch of its own, {inner.batch}, and fine-tuning takes that too. Leave it out.")
+        title = title_of(type(inner))
+        raise AtollError(f"FineTune(batch={batch}): {title} has a batch of its own, {inner.batch}, and fine-tuning takes that too. Leave it out.")
     return kind(**hyperparameters(inner), **given)
 
 
@@ -55,26 +50,15 @@ def FineTune(  # noqa: N802 - it makes a method, and reads like one
 def fine_tuned(kind: type[Any]) -> type[Any]:
     """The class of a method's class with fine-tuning: the same hyperparameters and ft_what, ft_epochs, ft_steps, ft_lr (and ft_batch)."""
     _check_kind(kind)
-    inside, title, personal = dataclasses.fields(kind), _title(kind), hasattr(kind, "personalize")
+    inside, title, personal = dataclasses.fields(kind), title_of(kind), hasattr(kind, "personalize")
     names = {f.name for f in inside}
 
-    class FineTuned:
+    class FineTuned(Wrapping):
         around = Around(kind, "ft")
         label = f"{title}+FT"
 
-        @functools.cached_property
-        def inner(self) -> Any:
-            """The method inside."""
-            return kind(**{f.name: getattr(self, f.name) for f in inside})
-
-        def __getattr__(self, name: str) -> Any:
-            """Whatever is not said here is as in the method inside: join, share, global_model, what it needs, what it refuses."""
-            if name == "inner" or name.startswith("__"):
-                raise AttributeError(name)
-            return getattr(self.inner, name)
-
         def check(self) -> None:
-            _ = self.inner  # what it checks is checked
+            super().check()
             if self.ft_epochs and self.ft_steps:
                 raise AtollError(
                     f"{self.label}(ft_epochs={self.ft_epochs}, ft_steps={self.ft_steps}): fine-tuning is as long as one of them says. Set the other to 0."
@@ -101,20 +85,15 @@ def fine_tuned(kind: type[Any]) -> type[Any]:
 
     if personal:  # else what there was before is the common model, which has a row already
         FineTuned.before = FineTuned._untuned  # type: ignore[attr-defined]
-    fields = {f.name: (f.type, dataclasses.field(default=f.default, metadata=f.metadata)) for f in inside} | {
+    more = {
         "ft_what": ("str", hyper("all", choices=("all", "head", "none"))),
         "ft_epochs": ("int", hyper(5, ge=0)),  # one of these two; 0 = unused
         "ft_steps": ("int", hyper(0, ge=0)),
         "ft_lr": ("float", hyper(0.0, ge=0) if "lr" in names else hyper(0.05, gt=0)),  # 0 = as lr
     }
     if "batch" not in names:
-        fields["ft_batch"] = ("int", hyper(20, ge=0))  # 0 = all rows of the client
-    FineTuned.__annotations__ = {name: of_type for name, (of_type, _) in fields.items()}
-    for name, (_, field) in fields.items():
-        setattr(FineTuned, name, field)
-    FineTuned.__name__ = FineTuned.__qualname__ = f"FineTuned{kind.__name__}"
-    FineTuned.__doc__ = _DOC.format(title=title, model="its personal model" if personal else "the common model")
-    return method(FineTuned)
+        more["ft_batch"] = ("int", hyper(20, ge=0))  # 0 = all rows of the client
+    return completed(FineTuned, more, "FineTuned", _DOC.format(title=title, model="its personal model" if personal else "the common model"))
 
 
 _DOC = """{title} with fine-tuning: before it predicts, each client trains a copy of its model a little more on its own train rows.
@@ -134,13 +113,9 @@ _DOC = """{title} with fine-tuning: before it predicts, each client trains a cop
     """
 
 
-def _title(kind: type[Any]) -> str:
-    return getattr(kind, "label", kind.__name__)
-
-
 def _check_kind(kind: type[Any]) -> None:
     """Refuses methods that have no model to fine-tune, or have their own fine-tuning."""
-    title = _title(kind)
+    title = title_of(kind)
     if hasattr(kind, "predict"):
         raise AtollError(
             f"{title} can't be fine-tuned: it predicts in a way of its own (it defines `predict`), and not with one model of the client's architecture."

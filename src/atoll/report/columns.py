@@ -84,7 +84,7 @@ def _quality(d: Digest) -> list[Column]:
         Column(f"start_{u}", f"before training {sign}", f"Test {name} of personal models before the first round: what adapting alone gives", show),
         *more,
         Column("clusters", "clusters", "Clusters of clients that the method found, at the round that counts", words.count),
-        Column("adjusted_rand", "groups\nfound", "Adjusted Rand index of these and the known groups: 1 = the groups, 0 = as by chance", words.index, "high", rank=5),
+        Column("adjusted_rand", "groups\nfound", "Adjusted Rand index of these and known groups: 1 = the groups, 0 = by chance", words.index, "high", rank=5),
         Column(f"validation_{u}", f"validation {sign}", f"Validation {name} at the round that counts", show, good),
     ]
 
