@@ -64,6 +64,7 @@ def test_fl_hc_puts_the_groups_together():
     assert run.accuracy() > accuracy(FedAvg(**WORK), *SWAP4) + 0.4
 
 
+@pytest.mark.long
 def test_fedgroup_groups_before_the_first_round():
     """Four groups, from a pre-training of five batches' worth of the paper's fifty."""
     run = trained(FedGroup(lr=0.1, epochs=1, g=4, pretrain_steps=20), *SWAP4)
@@ -71,6 +72,7 @@ def test_fedgroup_groups_before_the_first_round():
     assert run.accuracy() > accuracy(FedAvg(**WORK), *SWAP4) + 0.4
 
 
+@pytest.mark.long
 def test_fesem_moves_clients_between_centres():
     """Images turned in four ways."""
     run = trained(FeSEM(lr=0.1, epochs=3, K=4), *ROTATE4)
@@ -87,6 +89,7 @@ def test_cbfl_makes_communities_of_what_rows_look_like():
     assert run.accuracy() > plain.accuracy() + 0.03
 
 
+@pytest.mark.long
 def test_any_method_trains_inside_clusters_that_are_found():
     """Four groups with images turned: APFL, which mixes all clients into its common model, gains where each cluster has one of its own."""
     run = trained(Clustered(APFL(**WORK)), *ROTATE4)

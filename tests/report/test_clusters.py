@@ -15,6 +15,7 @@ from atoll.report.plots_clusters import numbered_like
 from atoll.report.run import open_run
 from atoll.report.table import comparison
 from tests.report.exact_run import base, exact_run, flat
+from tests.report.parsed import parse
 
 GROUPS = [0, 1, 0, 1, 0, 1]
 
@@ -73,6 +74,13 @@ def test_without_known_groups_there_is_only_the_strip(tmp_path):
     (strip,) = plots_clusters.clusters(d, styles(list(d.run.status)))
     assert list(strip.figure.data[0].y) == ["Right (2)", "Wrong (2)"]
     assert "no known groups" in strip.says
+
+
+def test_the_page_has_a_part_for_clusters_and_no_name_twice(folder):
+    page = parse(write_report([folder], folder / "page.html").read_text())
+    names = [element.attributes["id"] for element in page.all() if "id" in element.attributes]
+    assert {"run1-clusters", "run1-memberships", "run1-agreement"} <= set(names)
+    assert len(names) == len(set(names))
 
 
 def test_nothing_is_drawn_where_no_method_finds_clusters(tmp_path):

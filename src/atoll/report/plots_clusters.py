@@ -63,7 +63,7 @@ def _memberships(d: Digest, names: list[str], groups: list[int] | None) -> Chart
         says += "In brackets: how many there are. The data have no known groups to compare them with."
     if len(order) < total:
         says += f" {len(order)} of {total:,} clients are drawn, evenly spaced."
-    return Chart("clusters", "Clusters of clients", says, figure, wide=True)
+    return Chart("memberships", "Clusters of clients", says, figure, wide=True)
 
 
 def _agreement(agreed: pl.DataFrame, names: list[str], look: dict[str, Style]) -> Chart:
