@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,13 @@ class Family:
     settings: dict[str, Any] = field(default_factory=lambda: {"lr": 0.1, "batch": 10})
     how: dict[str, Any] = field(default_factory=lambda: {"rounds": 40, "eval_every": 4})
     before: bool = False  # also the score before fine-tuning
+    clusters: bool = False  # also the adjusted Rand index of clusters and known groups
 
 
 DIRICHLET = {"source": "digits", "skew": ["dirichlet:0.1"], "clients": 20}
 TWO = {"source": "digits", "skew": ["classes:2"], "clients": 20}
+
+CLUSTERING = ("ifca", "cfl", "fl-hc", "cbfl", "fedgroup", "fesem", "hypcluster", "fedavg+clustered")
 
 FAMILIES = (
     Family(
@@ -97,18 +100,79 @@ FAMILIES = (
         ("fedprox+ft", "scaffold+ft", "moon+ft", "fedcl+ft", "reptile+ft"),
         before=True,
     ),
+    Family(
+        "decoupling",
+        "Parameter decoupling, on digits with skewed labels: each client has a part of the model for itself.",
+        DIRICHLET,
+        ("fedper", "lg-fedavg", "fedrep", "fedbabu", "fedrod", "fedpac"),
+    ),
+    Family(
+        "decoupling-features",
+        "Norms of their own, on digits with images turned by an angle of each client's group, and a net with BatchNorm.",
+        {"source": "digits", "skew": ["iid", "rotate:4"], "clients": 20},
+        ("fedbn", "fedper"),
+        how={"rounds": 30, "eval_every": 3, "model": ["mlp:64,norm=batch"]},
+    ),
+    Family(
+        "distillation",
+        "Knowledge distillation among three architectures, on digits with skewed labels: clients have dense, convolutional or residual nets in turn.",
+        DIRICHLET | {"public": 0.1},
+        ("fedmd", "fd", "feddf", "fedproto"),
+        how={"rounds": 12, "eval_every": 3, "model": ["mlp:64", "lenet", "resnet:norm=group,width=8"]},
+    ),
+    Family(
+        "multi-task",
+        "Multi-task learning, on spoken vowels: every client is a speaker.",
+        {"source": "vowel"},
+        ("fedamp", "heurfedamp", "fedcurv", "fedfomo", "pfedgraph", "pfedhn", "ditto"),
+        how={"rounds": 60, "eval_every": 5, "model": ["mlp:64"]},
+    ),
+    Family(
+        "multi-task-linear",
+        "Multi-task learning with linear models, on spoken vowels: every client is a speaker.",
+        {"source": "vowel"},
+        ("mocha", "fedamp", "ditto", "pfedgraph"),
+        how={"rounds": 60, "eval_every": 5, "model": ["softmax"]},
+    ),
+    Family(
+        "clustering-labels",
+        "Clustering, on digits whose clients are in four groups that name the labels differently.",
+        {"source": "digits", "skew": ["iid", "swap:4"], "clients": 20},
+        CLUSTERING,
+        clusters=True,
+    ),
+    Family(
+        "clustering-rotation",
+        "Clustering, on digits whose clients are in four groups that see images turned by another angle.",
+        {"source": "digits", "skew": ["iid", "rotate:4"], "clients": 20},
+        CLUSTERING,
+        clusters=True,
+    ),
+)
+
+# interpolation: from clients that are alike to clients with one label each
+
+RANGE = ("iid", "dirichlet:1", "dirichlet:0.3", "dirichlet:0.1", "classes:2", "classes:1")
+INTERPOLATION = Family(
+    "interpolation",
+    "Model interpolation over the whole range, on digits from clients that are alike to clients with one label each: mean accuracy, %.",
+    {"source": "digits", "clients": 20},
+    ("apfl", "l2gd", "l2sgd", "mapper", "fedala", "knn-per", "heterofl"),
+    how={"rounds": 30, "eval_every": 3},
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", action="append", choices=[f.name for f in FAMILIES] + ["selection"], default=None)
+    parser.add_argument("--only", action="append", choices=[f.name for f in FAMILIES] + ["interpolation", "selection"], default=None)
     parser.add_argument("--write", action="store_true", help=f"put the tables into {OUT.name}")
     asked = parser.parse_args()
     for family in FAMILIES:
         if asked.only is None or family.name in asked.only:
             publish(family.name, family.about, table(family, asked.seeds), asked)
+    if asked.only is None or "interpolation" in asked.only:
+        publish(INTERPOLATION.name, INTERPOLATION.about, over_the_range(INTERPOLATION, asked.seeds), asked)
     if asked.only is None or "selection" in asked.only:
         publish("selection", selection_about(), selection(asked.seeds), asked)
 
@@ -128,6 +192,7 @@ def table(family: Family, seeds: int) -> str:
     """A row per method: its score, and how much better it is than Local and than FedAvg+FT, seed by seed."""
     scores: dict[str, list[float]] = {}
     before: dict[str, list[float]] = {}
+    agreed: dict[str, list[float]] = {}
     costs: dict[str, float] = {}
     for seed in range(seeds):
         for found in runs(family, seed):
@@ -135,16 +200,46 @@ def table(family: Family, seeds: int) -> str:
                 scores.setdefault(row["method"], []).append(row["accuracy"] if row["accuracy"] is not None else np.nan)
                 if row.get("before_accuracy") is not None or row.get("global_accuracy") is not None:
                     before.setdefault(row["method"], []).append(row.get("before_accuracy") or row["global_accuracy"])
+                if row.get("adjusted_rand") is not None:
+                    agreed.setdefault(row["method"], []).append(row["adjusted_rand"])
                 costs[row["method"]] = row["mb"]
-    titles = ["method", "accuracy, %", *(["before, %"] if family.before else []), "gain on FedAvg", "gain on Local", "gain on FedAvg+FT", "MB per round"]
+    more = [*(["before, %"] if family.before else []), *(["groups found"] if family.clusters else [])]
+    titles = ["method", "accuracy, %", *more, "gain on FedAvg", "gain on Local", "gain on FedAvg+FT", "MB per round"]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for name in scores:
         cells = [name, percent(scores[name])]
         if family.before:
             cells.append(f"{100 * np.mean(before[name]):.1f}" if name in before else "")
-        cells += ["" if name == other else gain(scores[name], scores[other]) for other in ("FedAvg", "Local", "FedAvg+FT")]
+        if family.clusters:
+            cells.append(", ".join(f"{index:.2f}" for index in agreed.get(name, [])))
+        cells += ["" if name == other or other not in scores else gain(scores[name], scores[other]) for other in ("FedAvg", "Local", "FedAvg+FT")]
         lines.append("| " + " | ".join([*cells, f"{costs[name]:.2f}"]) + " |")
     return "\n".join(lines) + "\n\n" + verdict(scores)
+
+
+def over_the_range(family: Family, seeds: int) -> str:
+    """A row per method, a column per skew; bold where a method beats Local, FedAvg and FedAvg+FT beyond what seeds explain, and who of these is best."""
+    scores: dict[str, dict[str, list[float]]] = {}
+    for skew in RANGE:
+        for seed in range(seeds):
+            for found in runs(replace(family, data=family.data | {"skew": [skew]}), seed):
+                for row in found.to_dicts():
+                    value = row["accuracy"] if row["accuracy"] is not None else np.nan
+                    scores.setdefault(row["method"], {}).setdefault(skew, []).append(value)
+    rivals = ("Local", "FedAvg", "FedAvg+FT")
+    lines = ["| method | " + " | ".join(RANGE) + " |", "|" + "---|" * (1 + len(RANGE))]
+    for name, by_skew in scores.items():
+        cells = []
+        for skew in RANGE:
+            values = by_skew[skew]
+            others = [scores[rival][skew] for rival in rivals]
+            known = name not in (*rivals, "Majority") and np.isfinite([values, *others]).all()
+            better = known and all(repeated(values, other, regression=False).low > 0 for other in others)
+            cells.append(f"**{percent(values)}**" if better else percent(values))
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    best = [max(rivals[:2], key=lambda rival: float(np.mean(scores[rival][skew]))) for skew in RANGE]
+    lines.append("| of Local and FedAvg the better | " + " | ".join(best) + " |")
+    return "\n".join(lines)
 
 
 def runs(family: Family, seed: int) -> list[pl.DataFrame]:
@@ -188,13 +283,14 @@ def verdict(scores: dict[str, list[float]]) -> str:
     for name, values in scores.items():
         if name in ("Majority", "Local", "FedAvg", "FedAvg+FT") or not np.isfinite(values).all():
             continue
-        better = all(repeated(values, scores[other], regression=False).low > 0 for other in ("Local", "FedAvg+FT"))
+        better = all(repeated(values, scores[other], regression=False).low > 0 for other in ("Local", "FedAvg+FT") if other in scores)
         (helped if better else not_helped).append(name)
     lines = []
+    both = "FedAvg+FT" in scores  # not among several architectures
     if helped:
-        lines.append(f"Better than both Local and FedAvg+FT, with intervals above 0: {', '.join(helped)}.")
+        lines.append(f"Better than {'both Local and FedAvg+FT' if both else 'Local'}, with intervals above 0: {', '.join(helped)}.")
     if not_helped:
-        lines.append(f"Not shown to be better than both: {', '.join(not_helped)}.")
+        lines.append(f"Not shown to be better{' than both' if both else ''}: {', '.join(not_helped)}.")
     return " ".join(lines)
 
 
