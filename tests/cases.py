@@ -17,6 +17,7 @@ from atoll.methods.aruba import ARUBA
 from atoll.methods.astraea import Astraea
 from atoll.methods.cbfl import CBFL
 from atoll.methods.cfl import CFL
+from atoll.methods.d_distillation import DDistillation
 from atoll.methods.data_sharing import DataSharing
 from atoll.methods.ditto import Ditto
 from atoll.methods.faug import FAug
@@ -199,6 +200,14 @@ CASES: dict[str, Case] = {
         up=lambda b: 4 * b.net.outputs**2,
         models=("mlp:6", "softmax"),
         bad=("gamma", -1.0),
+    ),
+    "d-distillation": Case(  # three neighbours each; tests/exact has other graphs
+        DDistillation(batch=4, exchanged=6, reference_batch=4, graph="complete"),
+        down=lambda b: 4 * 6 + 3 * 4 * (6 * b.net.outputs + 1),
+        up=lambda b: 3 * 4 * 6 * b.net.outputs,
+        models=("softmax",),
+        public=10,
+        bad=("rho", -1.0),
     ),
     "feddf": Case(
         FedDF(epochs=1, batch=4, steps=3, distil_batch=6),

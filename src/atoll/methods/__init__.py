@@ -60,6 +60,10 @@ TABLE: tuple[Row, ...] = (
     Row("fedmd", "fedmd:FedMD", "FedMD", "knowledge distillation", "Li and Wang, 2019", "client: its model", "row numbers, scores / scores"),
     Row("fd", "fd:FD", "FD", "knowledge distillation", "Jeong et al., 2018", "server: tables; client: its model", "L x L table / L x L table"),
     Row("feddf", "feddf:FedDF", "FedDF", "knowledge distillation", "Lin et al., NeurIPS 2020", "server: model per architecture", "model / model"),
+    Row(
+        "d-distillation", "d_distillation:DDistillation", "D-Distillation", "knowledge distillation", "Bistritz et al., NeurIPS 2020",
+        "client: its model, opinions", "to each neighbour opinions of rows",
+    ),
     Row("fedproto", "fedproto:FedProto", "FedProto", "knowledge distillation", "Tan et al., AAAI 2022", "server: means; client: its model", "L x d / L x d"),
     Row("fedhealth", "fedhealth:FedHealth", "FedHealth", "transfer learning", "Chen et al., IEEE Intell. Syst. 2020", "server: model", "2 models / model, d^2"),
     Row("fedsteg", "fedhealth:FedSteg", "FedSteg", "transfer learning", "Yang et al., IEEE TNSE 2020", "server: model", "2 models / model, d^2"),
