@@ -18,6 +18,7 @@ from atoll.methods.astraea import Astraea
 from atoll.methods.cbfl import CBFL
 from atoll.methods.cfl import CFL
 from atoll.methods.d_distillation import DDistillation
+from atoll.methods.dapper import DAPPER
 from atoll.methods.data_sharing import DataSharing
 from atoll.methods.ditto import Ditto
 from atoll.methods.faug import FAug
@@ -279,6 +280,13 @@ CASES: dict[str, Case] = {
         bad=("noise", 1.0),
     ),
     "mapper": Case(MAPPER(batch=4, grid=2), down=lambda b: b.model, up=lambda b: b.model + W, bad=("lowest", 1.5)),
+    "dapper": Case(
+        DAPPER(batch=4, epochs=2, central_epochs=2, grid=2),
+        down=lambda b: 0,  # all in the round in which a client is first asked; tests/exact has its bytes
+        up=lambda b: 0,
+        public=10,
+        bad=("r", 0.0),
+    ),
     "fedala": Case(FedALA(batch=4, longest=12), down=lambda b: b.model, up=lambda b: b.model + W, bad=("s", 0)),
     "knn-per": Case(KNNPer(batch=4, k=3), down=lambda b: b.model, up=lambda b: b.model + W, bad=("k", 0)),
     "hypcluster": Case(HypCluster(batch=4, q=3), down=lambda b: 3 * b.model, up=lambda b: b.model + 4 + W, bad=("q", 0)),

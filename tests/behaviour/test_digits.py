@@ -27,6 +27,7 @@ from atoll.data.sheet import majority_accuracy
 from atoll.methods.apfl import APFL
 from atoll.methods.aruba import ARUBA
 from atoll.methods.astraea import Astraea
+from atoll.methods.dapper import DAPPER
 from atoll.methods.data_sharing import DataSharing
 from atoll.methods.ditto import Ditto
 from atoll.methods.faug import FAug
@@ -279,6 +280,16 @@ def test_shared_rows_help_clients_of_few_classes():
     fed = load("digits", skew="classes:2", clients=20, seed=0, public=100)
     plain, shared = (train(m, fed, 15, models=("mlp:32",), threads=2).accuracy(model="global") for m in (FedAvg(**WORK), DataSharing(**WORK)))
     assert shared > plain + 0.03
+
+
+def test_rows_of_a_central_sample_help_clients_of_few_rows():
+    """Some twenty rows per client, of unlike labels, and a central sample of 60: between the central model and training alone lies something better than both,
+    and clients differ in how much they take of each."""
+    fed = load("digits", skew="dirichlet:1", clients=60, seed=0, public=60)
+    run = train(DAPPER(lr=0.1, epochs=20, r=100.0, grid=2), fed, 1, models=("mlp:32",), threads=2)
+    assert run.accuracy() > run.accuracy(model="global") + 0.035
+    assert run.accuracy() > train(Local(**WORK), fed, 20, models=("mlp:32",), threads=2).accuracy() + 0.05
+    assert min(np.bincount([round(2 * float(own.share)) for own in run.states.values()], minlength=3)) > 5
 
 
 def test_made_rows_help_clients_of_few_classes():

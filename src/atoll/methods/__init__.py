@@ -81,6 +81,7 @@ TABLE: tuple[Row, ...] = (
     Row("fedala", "fedala:FedALA", "FedALA", "model interpolation", "Zhang et al., AAAI 2023", "server: model; client: its model, weights", "model / model"),
     Row("knn-per", "knn_per:KNNPer", "kNN-Per", "model interpolation", "Marfoq et al., ICML 2022", "server: model", "model / model"),
     Row("mapper", "mapper:MAPPER", "MAPPER", "model interpolation", "Mansour et al., 2020", "server: model", "model / model"),
+    Row("dapper", "dapper:DAPPER", "DAPPER", "model interpolation", "Mansour et al., 2020", "server: model, rows; client: model", "once model, rows / nothing"),
     Row("heterofl", "heterofl:HeteroFL", "HeteroFL", "model interpolation", "Diao et al., ICLR 2021", "server: widest model", "corner / corner"),
     Row("cfl", "cfl:CFL", "CFL", "clustering", "Sattler et al., TNNLS 2020", "server: tree of models, updates of splits", "model / model"),
     Row("fl-hc", "fl_hc:FLHC", "FL+HC", "clustering", "Briggs et al., IJCNN 2020", "server: model per cluster", "model / model"),
