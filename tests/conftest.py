@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from importlib.metadata import version
 
 # Many tests compile the same small programs: keep every one of them, for each test process apart, as JAX writes its files without a lock.
 # A worker inherits the setting of the process that started it, so that it must not take a setting for the user's.
@@ -11,5 +12,8 @@ if os.environ.get("JAX_COMPILATION_CACHE_DIR", _ours).startswith(_ours):
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _ours + _worker
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
-# Nearly all of the time goes into compiling programs that then run for milliseconds. Real runs are in tests/behaviour, which compiles as users do.
+# Nearly all of the time goes into compiling programs that then run for milliseconds, so that they are compiled plainly. Real runs, in tests/behaviour, are
+# optimised. A version of XLA that does not know a flag stops the process: only those that are known to have it are given it.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if version("jaxlib").startswith("0.10."):
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")

@@ -1,4 +1,4 @@
-"""Real runs are compiled as users compile them."""
+"""Real runs are optimised, as users' are."""
 
 import jax
 import pytest
