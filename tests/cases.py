@@ -33,6 +33,7 @@ from atoll.methods.fedcl import FedCL
 from atoll.methods.fedcurv import FedCurv
 from atoll.methods.feddf import FedDF
 from atoll.methods.fedfomo import FedFomo
+from atoll.methods.fedgkt import FedGKT
 from atoll.methods.fedgroup import FedGroup
 from atoll.methods.fedhealth import FedHealth, FedSteg
 from atoll.methods.fedhome import FedHome
@@ -209,6 +210,12 @@ CASES: dict[str, Case] = {
         models=("softmax",),
         public=10,
         bad=("rho", -1.0),
+    ),
+    "fedgkt": Case(
+        FedGKT(batch=24, epochs=1, lr=0.1),  # all clients' rows fit into one batch; the cut has 6 values
+        down=lambda b: 4 * 24 * b.net.outputs,
+        up=lambda b: 4 * 24 * (6 + b.net.outputs + 1),
+        bad=("T", 0.0),
     ),
     "feddf": Case(
         FedDF(epochs=1, batch=4, steps=3, distil_batch=6),

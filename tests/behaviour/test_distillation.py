@@ -6,6 +6,7 @@ import pytest
 
 from atoll.data import load
 from atoll.methods.d_distillation import DDistillation
+from atoll.methods.fedgkt import FedGKT
 from atoll.methods.local import Local
 from tests.behaviour.test_digits import WORK
 from tests.harness import train
@@ -18,3 +19,11 @@ def test_opinions_travel_over_a_ring():
     fed = load("digits", skew="iid", clients=10, seed=0, public=600, limit=1100)
     together, alone = (train(m, fed, 40, models=("mlp:32",), threads=2) for m in (DDistillation(**WORK, exchanged=600, reference_batch=50), Local(**WORK)))
     assert together.accuracy() > alone.accuracy() + 0.06
+
+
+def test_small_edges_and_a_large_server_teach_each_other():
+    """Six clients with some 30 rows each: on the server's blocks, trained on all features, edges do better than with a whole model of their own."""
+    fed = load("digits", skew="iid", clients=6, seed=0, limit=300)
+    together = train(FedGKT(lr=0.05, batch=50, epochs=4, server_epochs=8, T=3.0), fed, 20, models=("mlp:32,16",), threads=2)
+    alone = train(Local(**WORK), fed, 40, models=("mlp:32,16",), threads=2)
+    assert together.accuracy() > alone.accuracy() + 0.09
