@@ -61,7 +61,10 @@ def test_wire_agrees_with_the_simulator(case):
         assert a.flops == pytest.approx(b.flops)
 
 
-@every_case
+LOOPED = ("fedavg", "scaffold", "fedper", "apfl", "ifca", "fedmd", "heterofl", "split-learning", "mocha", "pfedhn")  # of all kinds; the others take long
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=n, marks=[pytest.mark.xdist_group(n)] + [pytest.mark.long] * (n not in LOOPED)) for n, c in CASES.items()])
 def test_loop_agrees_with_the_simulator(case):
     simulated, looped = (run(case, 1, selector=Fixed(0, 1), engine=engine) for engine in ("simulate", "loop"))
     assert_near(outcome(simulated, [1, 3]), outcome(looped, [1, 3]))
