@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from atoll.core.keys import purpose_key, shuffle
-from atoll.methods.apfl import APFL, Own
+from atoll.methods.apfl import APFL, Own, mixture
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.local import Local
+from atoll.models import build
+from tests.exact import dense
 from tests.exact.dense import equal_clients
 from tests.exact.entropy import classes, entropy, entropy_gradient, kernel, rows
 from tests.harness import Fixed, Trained, assert_near, assert_same, begin, leaves, normed, small_digits, train
@@ -170,6 +172,40 @@ def test_alpha_descends_the_loss_of_the_mixture(alpha):
         moved[at] = e
         wanted[at] = (f(alpha, v + moved) - f(alpha, v - moved)) / (2 * e)
     assert_near((v - kernel(after.v)) / 0.05, wanted, 2e-5)
+
+
+def test_alpha_and_v_descend_the_loss_of_a_mixed_network():
+    """With a hidden layer, where mixing parameters is not mixing outputs: alpha by the derivative of f(alpha v + (1 - alpha) w), and v by its gradient, seen
+    along a random direction; central differences of the loss in float64."""
+    fed, alpha, lr, e = classes([(7, 2, 2)]), 0.3, 0.05, 1e-5
+    training = begin(APFL(lr=lr, batch=7, alpha=alpha), fed, models=("mlp:5",))
+    training.start()
+    random, w = np.random.default_rng(6), training.server
+    v, d = (jax.tree.map(lambda leaf: jnp.asarray(random.normal(size=leaf.shape), jnp.float32), w) for _ in range(2))
+    training.restore(0, w, {0: Own(v, jnp.float32(alpha))})
+    training.step()
+    after = training.engine.executor.dump_states()[0]
+    parts = [dense.weights(one) for one in (v, w, d)]
+
+    def f(alpha, along):
+        return dense.loss(dense.mean(parts, [alpha, 1 - alpha, alpha * along]), *rows(fed, 0))  # of v + along d
+
+    slope = (f(alpha + e, 0.0) - f(alpha - e, 0.0)) / (2 * e)
+    assert (alpha - float(after.alpha)) / lr == pytest.approx(slope, rel=1e-3)
+    assert abs(slope) > 0.01
+    along = (f(alpha, e) - f(alpha, -e)) / (2 * e)
+    assert float((v - after.v) @ d) / lr == pytest.approx(along, rel=1e-3)
+    assert abs(along) > 0.01
+
+
+def test_mixing_parameters_is_mixing_outputs_in_linear_models_only():
+    """So that the authors' code, which mixes outputs, agrees with the paper there."""
+    x = jax.random.normal(jax.random.key(0), (5, 4))
+    for name, same in (("softmax", True), ("mlp:6", False)):
+        net = build(name, (4,), 3)
+        v, w = (net.init(jax.random.key(seed)) for seed in (1, 2))
+        of_outputs = 0.3 * net.apply(v, x) + 0.7 * net.apply(w, x)
+        assert np.allclose(net.apply(mixture(v, jnp.float32(0.3), w), x), of_outputs, atol=1e-5) == same
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.95])

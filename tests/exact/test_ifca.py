@@ -1,6 +1,7 @@
 """IFCA against FedAvg and gradient descent with one model, and with several against NumPy on mixtures of linear regressions."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,10 @@ from atoll.data import load
 from atoll.data.synthetic import cluster_models
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.ifca import IFCA, Models
-from tests.exact import dense
+from tests.exact import dense, plain
 from tests.exact.dense import equal_clients
-from tests.harness import Trained, assert_near, assert_same, begin, federation, linear, quadratics, small_digits, train
+from tests.exact.plain import Circumstances
+from tests.harness import Fixed, Trained, assert_near, assert_same, begin, federation, linear, quadratics, small_digits, train
 
 REGRESSION = ("softmax:bias=false",)
 
@@ -111,6 +113,36 @@ def test_gradients_are_divided_by_all_participants():
     training = started(IFCA(lr=0.1, k=2, averaging="gradient"), fed, [[0.0], [8.0]], **linear())
     training.step()
     np.testing.assert_allclose(kernels(training.server)[:, 0], [0 - 0.1 / 4 * (1 + 4 + 9), 8 - 0.1 / 4 * 4 * (8 - 10)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("averaging", ["model", "gradient"])
+def test_who_is_absent_does_not_count(averaging):
+    """Clients 0 and 1 choose model 0, clients 2 and 3 model 1. Client 1 is asked and does not answer, client 3 is not asked: two participate."""
+    fed = quadratics([1.0, 2.0, 3.0, 4.0], [-1.0, -2.0, 3.0, 4.0])
+    training = started(IFCA(lr=0.1, epochs=1, k=2, averaging=averaging), fed, [[-0.5], [2.0]], **linear())
+    np.testing.assert_array_equal(choices(training), [0, 0, 1, 1])
+    training.fed._selector, training.fed._conditions = Fixed(0, 1, 2), Circumstances(gone={1: [1]})
+    assert training.step().answered == 2
+    participants = 1 if averaging == "model" else 2
+    np.testing.assert_allclose(kernels(training.server)[:, 0], [-0.5 - 0.1 / participants * 0.5, 2 - 0.1 / participants * 3 * (2 - 3)], rtol=1e-6)
+
+
+def test_gradients_never_raise_the_objective():
+    """sum_i min_j F_i(theta_j): neither a small step of all models by the gradients of their clients, nor choosing anew raises it. Clients change their choice
+    on the way."""
+    fed = small_digits(6)
+    training = begin(IFCA(lr=0.5, k=2, averaging="gradient"), fed, models=("softmax",))
+    training.start()
+    objective, said = [], []
+    for _ in range(8):
+        models = [plain.weights(jax.tree.map(lambda leaf, j=j: leaf[j], training.server.theta)) for j in range(2)]
+        losses = np.array([[plain.loss(w, *plain.rows(fed, i)) / fed.count["train"][i] for w in models] for i in range(6)])
+        objective.append(losses.min(axis=1).sum())
+        said.append(losses.argmin(axis=1))
+        training.step()
+    assert (np.diff(objective) < 0).all()
+    assert any((a != b).any() for a, b in itertools.pairwise(said))
+    assert all(len(set(chosen.tolist())) > 1 for chosen in said)
 
 
 def test_models_are_averaged_uniformly_within_their_cluster():
@@ -231,6 +263,7 @@ def test_unseen_clients_predict_with_the_model_that_fits_their_train_rows():
         if row["split"] == "test":
             w = min(models, key=lambda w, i=row["client"]: dense.loss(w, *dense.train_rows(fed, i)))
             assert row["loss"] / row["rows"] == pytest.approx(dense.loss(w, *dense.rows(fed, row["client"], "test")), rel=1e-4)
+            assert models[row["cluster"]] is w
 
 
 @pytest.mark.parametrize("clusters", [2, 4])
