@@ -24,7 +24,7 @@ from atoll.methods.ditto import Ditto
 from atoll.methods.faug import FAug
 from atoll.methods.fd import FD
 from atoll.methods.fedala import FedALA
-from atoll.methods.fedamp import FedAMP, HeurFedAMP
+from atoll.methods.fedamp import FedAMP
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedbabu import FedBABU
@@ -47,6 +47,7 @@ from atoll.methods.fedrod import FedRoD
 from atoll.methods.fesem import FeSEM
 from atoll.methods.fl_hc import FLHC
 from atoll.methods.heterofl import HeteroFL
+from atoll.methods.heurfedamp import HeurFedAMP
 from atoll.methods.hypcluster import HypCluster
 from atoll.methods.ifca import IFCA
 from atoll.methods.knn_per import KNNPer

@@ -33,7 +33,7 @@ from atoll.methods.ditto import Ditto
 from atoll.methods.faug import FAug
 from atoll.methods.fd import FD
 from atoll.methods.fedala import FedALA
-from atoll.methods.fedamp import FedAMP, HeurFedAMP
+from atoll.methods.fedamp import FedAMP
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedbabu import FedBABU
@@ -52,6 +52,7 @@ from atoll.methods.fedprox import FedProx
 from atoll.methods.fedrep import FedRep
 from atoll.methods.fedrod import FedRoD
 from atoll.methods.heterofl import HeteroFL
+from atoll.methods.heurfedamp import HeurFedAMP
 from atoll.methods.knn_per import KNNPer
 from atoll.methods.l2gd import L2GD
 from atoll.methods.l2sgd import L2SGD

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from tree_math import Vector
 
+from atoll.core.cloud import Cloud, cosines, mix, squared_distances
 from atoll.core.errors import AtollError
 from atoll.core.federation import Answer
 from atoll.core.keys import common_key
-from atoll.methods.fedamp import Cloud, FedAMP, HeurFedAMP, Reply, attention, cosine_attention, cosines, mean_distance, mix, squared_distances
+from atoll.methods.fedamp import FedAMP, Reply, attention, mean_distance
+from atoll.methods.heurfedamp import HeurFedAMP, cosine_attention
 from atoll.methods.local import Local
 from atoll.models import build
 from tests.harness import assert_near, assert_same, federation, leaves, linear, quadratics, small_digits, train

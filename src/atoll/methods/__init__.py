@@ -69,7 +69,7 @@ TABLE: tuple[Row, ...] = (
     Row("fedhealth", "fedhealth:FedHealth", "FedHealth", "transfer learning", "Chen et al., IEEE Intell. Syst. 2020", "server: model", "2 models / model, d^2"),
     Row("fedsteg", "fedhealth:FedSteg", "FedSteg", "transfer learning", "Yang et al., IEEE TNSE 2020", "server: model", "2 models / model, d^2"),
     Row("fedamp", "fedamp:FedAMP", "FedAMP", "multi-task learning", "Huang et al., AAAI 2021", "server: all models; client: own", "model / model"),
-    Row("heurfedamp", "fedamp:HeurFedAMP", "HeurFedAMP", "multi-task learning", "Huang et al., AAAI 2021", "server: all models; client: own", "model / model"),
+    Row("heurfedamp", "heurfedamp:HeurFedAMP", "HeurFedAMP", "multi-task learning", "Huang et al., AAAI 2021", "server: models; client: own", "model / model"),
     Row("mocha", "mocha:MOCHA", "MOCHA", "multi-task learning", "Smith et al., NeurIPS 2017", "server: all models, relations; client: duals", "model / model"),
     Row("fedcurv", "fedcurv:FedCurv", "FedCurv", "multi-task learning", "Shoham et al., 2019", "server: model, 2 sums; client: importance", "3 / 3 models"),
     Row("fedfomo", "fedfomo:FedFomo", "FedFomo", "multi-task learning", "Zhang et al., ICLR 2021", "server: affinities; client: its model", "M models / model"),

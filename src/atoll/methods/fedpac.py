@@ -11,6 +11,7 @@ from tree_math import Vector
 
 from atoll.core.adaptation import feature_size
 from atoll.core.client import Client
+from atoll.core.cloud import mix
 from atoll.core.federation import Fed
 from atoll.core.local import masked_mean, row_losses, sgd_part
 from atoll.core.method import hyper, method
@@ -18,7 +19,6 @@ from atoll.core.model import Model
 from atoll.core.prototypes import Prototypes, check_features, distance, prototypes
 from atoll.core.rows import Batch
 from atoll.core.simplex import least
-from atoll.methods.fedamp import mix
 
 
 class Server(NamedTuple):

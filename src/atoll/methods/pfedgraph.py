@@ -11,12 +11,12 @@ from jax import Array
 from tree_math import Vector
 
 from atoll.core.client import Client
+from atoll.core.cloud import cosines, mix, sum_rows
 from atoll.core.federation import Fed
 from atoll.core.local import data_loss, sgd
 from atoll.core.method import hyper, method
 from atoll.core.rows import Batch
 from atoll.core.simplex import project
-from atoll.methods.fedamp import cosines, mix, sum_rows
 
 ALIKE = 0.9  # cosines above count as 1
 
