@@ -9,6 +9,7 @@ import pytest
 
 from atoll.core.errors import AtollError
 from atoll.core.fold import ElementMean
+from atoll.core.keys import host_generator
 from atoll.core.norm import with_own_statistics
 from atoll.core.rows import Batch
 from atoll.methods.fedavg import FedAvg
@@ -231,6 +232,51 @@ def test_levels_are_checked_before_training():
         begin(HeteroFL(), small_digits(), models=("softmax",))
     with pytest.raises(AtollError, match="several architectures"):
         begin(HeteroFL(), small_digits(), models=("mlp:6", "mlp:7"))
+
+
+def test_widths_that_are_drawn_anew_in_every_round():
+    """A round is that of fixed widths which spell what was drawn: the same bits at the server, the same bytes and FLOPs at every client. Who is asked does not
+    change what others draw. To predict, clients mask the widest model."""
+    fed, how = small_digits(4), {"lr": 0.05, "epochs": 1, "batch": 8}
+    training = begin(HeteroFL(**how, levels="ab", dynamic=True), fed, models=("mlp:4",), selector=Fixed(0, 2, 3))
+    training.start()
+    training.step()
+    first, drawn = ("".join("ab"[i] for i in host_generator(0, "widths", round).integers(2, size=4)) for round in (1, 2))
+    assert (first, drawn) == ("aaba", "bbab")
+    sizes = {"a": (64 + 1) * 4 + (4 + 1) * 10, "b": (64 + 1) * 2 + (2 + 1) * 10}
+    assert training.fed.traffic.down[:4].tolist() == [4 * sizes["a"], 0, 4 * sizes["b"], 4 * sizes["a"]]
+    fixed = begin(HeteroFL(**how, levels=drawn), fed, models=("mlp:4",), selector=Fixed(0, 2, 3))
+    fixed.restore(1, training.server, {})
+    fixed.step()
+    training.step()
+    assert_same(training.server, fixed.server)
+    for name in ("down", "up", "flops"):
+        np.testing.assert_array_equal(getattr(training.fed.traffic, name), getattr(fixed.fed.traffic, name))
+    assert training.fed.traffic.down[:4].tolist() == [4 * sizes["b"], 0, 4 * sizes["a"], 4 * sizes["b"]]
+    scores = training.evaluate().filter(split="test", client=1).sort("model")
+    w = training.server.tree
+    at = slice(fed.start["test"][1], fed.start["test"][1] + 6)
+    h = np.maximum(fed.x[at].reshape(6, -1) / 16 @ w["dense1"]["kernel"] + w["dense1"]["bias"], 0)
+    z = (h @ w["head"]["kernel"] + w["head"]["bias"]) * labels_at(fed, 1)
+    wanted = np.sum(np.log(np.exp(z).sum(1)) - z[np.arange(6), fed.y[at]])
+    assert scores.filter(model="personal")["loss"].item() == pytest.approx(float(wanted), rel=1e-4)
+
+
+@pytest.mark.long
+def test_flops_follow_a_width_that_changes():
+    """Step by step, too, where what a loop costs is remembered from round to round."""
+    fed, method = small_digits(2), HeteroFL(levels="ab", dynamic=True, epochs=1, batch=50)
+    flops = []
+    for engine in ("simulate", "loop"):
+        training = begin(method, fed, models=("mlp:4",), engine=engine)
+        training.start()
+        costs = []
+        for _ in range(2):
+            training.step()
+            costs.append(training.fed.traffic.flops[:2].copy())
+        flops.append(costs)
+    np.testing.assert_allclose(flops[1], flops[0], rtol=1e-6)
+    assert np.ptp(flops[0], axis=0).min() > 0
 
 
 def test_clients_take_the_levels_in_turn():
