@@ -33,6 +33,7 @@ from atoll.methods.fedcl import FedCL
 from atoll.methods.fedcurv import FedCurv
 from atoll.methods.feddf import FedDF
 from atoll.methods.fedfomo import FedFomo
+from atoll.methods.fedgen import FedGen
 from atoll.methods.fedgkt import FedGKT
 from atoll.methods.fedgroup import FedGroup
 from atoll.methods.fedhealth import FedHealth, FedSteg
@@ -212,6 +213,12 @@ CASES: dict[str, Case] = {
         models=("softmax",),
         public=10,
         bad=("rho", -1.0),
+    ),
+    "fedgen": Case(
+        FedGen(batch=4, steps=3, gen_steps=2, gen_batch=4, noise=4, hidden=5),
+        down=lambda b: b.model + 4 * ((4 + b.net.outputs + 1) * 5 + (5 + 1) * 6) + 4 * b.net.outputs,  # the generator of 6 features, and the labels' shares
+        up=lambda b: b.model + 4 * b.net.outputs,
+        bad=("alpha", -1.0),
     ),
     "fedgkt": Case(
         FedGKT(batch=24, epochs=1, lr=0.1),  # all clients' rows fit into one batch; the cut has 6 values

@@ -65,6 +65,7 @@ TABLE: tuple[Row, ...] = (
         "d-distillation", "d_distillation:DDistillation", "D-Distillation", "knowledge distillation", "Bistritz et al., NeurIPS 2020",
         "client: its model, opinions", "to each neighbour opinions of rows",
     ),
+    Row("fedgen", "fedgen:FedGen", "FedGen", "knowledge distillation", "Zhu et al., ICML 2021", "server: model, generator", "model, generator / model"),
     Row("fedgkt", "fedgkt:FedGKT", "FedGKT", "knowledge distillation", "He et al., NeurIPS 2020", "both: their blocks", "rows x L / rows x (d + L + 1)"),
     Row("fedproto", "fedproto:FedProto", "FedProto", "knowledge distillation", "Tan et al., AAAI 2022", "server: means; client: its model", "L x d / L x d"),
     Row("fedhealth", "fedhealth:FedHealth", "FedHealth", "transfer learning", "Chen et al., IEEE Intell. Syst. 2020", "server: model", "2 models / model, d^2"),
