@@ -97,7 +97,7 @@ def test_the_common_model_is_fedavgs_for_every_alpha(model):
         got = train(APFL(lr=0.1, epochs=2, batch=5, alpha=alpha, adaptive=adaptive), fed, 3, **how).server
         if model == "mlp":
             assert_same(got, wanted)
-        assert_near(got, wanted, 1e-3)
+        assert_near(got, wanted, 1e-2)
 
 
 def test_the_mean_is_uniform():
