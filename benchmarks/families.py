@@ -41,6 +41,7 @@ class Family:
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=lambda: {"lr": 0.1, "batch": 10})
     how: dict[str, Any] = field(default_factory=lambda: {"rounds": 40, "eval_every": 4})
+    baselines: bool = True  # False: those that work are among the methods
     before: bool = False  # also the score before fine-tuning
     clusters: bool = False  # also the adjusted Rand index of clusters and known groups
 
@@ -121,8 +122,16 @@ FAMILIES = (
         "distillation",
         "Knowledge distillation among three architectures, on digits with skewed labels: clients have dense, convolutional or residual nets in turn.",
         DIRICHLET | {"public": 0.1},
-        ("fedmd", "fd", "feddf", "fedproto"),
+        ("majority", "local", "fedmd", "fd", "feddf", "fedproto", "d-distillation"),
+        baselines=False,
         how={"rounds": 12, "eval_every": 3, "model": ["mlp:64", "lenet", "resnet:norm=group,width=8"]},
+    ),
+    Family(
+        "distillation-common",
+        "Knowledge distillation with one architecture, on digits with skewed labels; the server teaches a common model, or half of the model is the server's.",
+        DIRICHLET | {"public": 0.1},
+        ("feddf", "fedgen", "fedgkt"),
+        how={"rounds": 20, "eval_every": 4, "model": ["mlp:64,32"]},
     ),
     Family(
         "multi-task",
@@ -160,8 +169,8 @@ RANGE = ("iid", "dirichlet:1", "dirichlet:0.3", "dirichlet:0.1", "classes:2", "c
 INTERPOLATION = Family(
     "interpolation",
     "Model interpolation over the whole range, on digits from clients that are alike to clients with one label each: mean accuracy, %.",
-    {"source": "digits", "clients": 20},
-    ("apfl", "l2gd", "l2sgd", "mapper", "fedala", "knn-per", "heterofl"),
+    {"source": "digits", "clients": 20, "public": 0.05},
+    ("apfl", "l2gd", "l2sgd", "mapper", "dapper", "fedala", "knn-per", "heterofl"),
     how={"rounds": 30, "eval_every": 3},
 )
 
@@ -250,7 +259,7 @@ def runs(family: Family, seed: int) -> list[pl.DataFrame]:
     """The comparisons of one seed."""
     with tempfile.TemporaryDirectory() as folder:
         asked: list[Any] = [{"name": m} if isinstance(m, str) else {"name": m[0], "settings": m[1]} for m in family.methods]
-        found = [compared(folder + "/all", family, seed, asked, {}, True)]
+        found = [compared(folder + "/all", family, seed, asked, {}, family.baselines)]
         for title, change in family.variants.items():
             one = compared(f"{folder}/{title}", family, seed, [{"name": "fedavg"}], change, False)
             found.append(one.with_columns(pl.lit(title).alias("method")))
