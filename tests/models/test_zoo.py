@@ -57,6 +57,7 @@ SMALL = [
     ("steganalyser:3,hidden=4", (9, 12), "classification"),
     ("gru:6", (5,), "sequence"),
     ("lstm:6,vocabulary=9", (5,), "classification"),
+    ("bilstm:6,vocabulary=9,layers=2", (5,), "classification"),
 ]
 
 
@@ -215,5 +216,18 @@ def test_options_as_arguments_win():
 
 def test_every_row_of_the_table_builds():
     for name in TABLE:
-        text = name in ("gru", "lstm")
-        assert build(name, (12,) if text else (8, 8), 4, "sequence" if text else "classification").name == name
+        text = name in ("gru", "lstm", "bilstm")
+        options = {"vocabulary": 9} if name == "bilstm" else {}
+        assert build(name, (12,) if text else (8, 8), 4, "sequence" if name in ("gru", "lstm") else "classification", **options).name == name
+
+
+def test_a_text_is_read_in_both_directions_by_hand():
+    """Layers ahead and back, each by the single layer's own test, then the mean over the characters that are there."""
+    model, one = build("bilstm:4,vocabulary=5", (6,), 3, "classification"), build("lstm:4,layers=1", (6,), 5, "sequence")
+    w = model.init(jax.random.key(0))
+    tokens = jnp.array([[1, 2, 3, 4, 0, 0], [4, 4, 1, 2, 2, 3]])
+    layer = w.tree["layer1"]
+    part = {way: type(w)({"embedding": w.tree["embedding"], "layer1": layer[way]}) for way in ("onward", "backward")}
+    onward, backward = one.features(part["onward"], tokens), one.features(part["backward"], tokens[:, ::-1])[:, ::-1]
+    both = np.concatenate([onward, backward], axis=2)
+    np.testing.assert_allclose(model.features(w, tokens), [both[0, :4].mean(axis=0), both[1].mean(axis=0)], rtol=1e-5, atol=1e-6)

@@ -35,6 +35,7 @@ TABLE: dict[str, Row] = {
         "steganalyser:steganalyser", "width", "a small CNN on fixed high-pass residuals, for steganalysis; options width, hidden, threshold, levels"
     ),
     "gru": Row("recurrent:gru", "hidden", "character model with GRU layers; options hidden, layers, embedding, vocabulary"),
+    "bilstm": Row("recurrent:bilstm", "hidden", "texts: LSTM layers in both directions; options hidden, layers, embedding, vocabulary"),
     "lstm": Row("recurrent:lstm", "hidden", "character model with LSTM layers; options hidden, layers, embedding, vocabulary"),
 }
 

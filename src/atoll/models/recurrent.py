@@ -1,4 +1,7 @@
-"""Recurrent character models: embedding, GRU or LSTM layers, one dense layer at every position (or at the last one, for classification)."""
+"""Recurrent character models: embedding, GRU or LSTM layers, one dense layer at every position (or at the last one, for classification).
+
+For texts that are there as a whole, an LSTM that reads them in both directions.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from jax import Array, lax
 
 from atoll.core.errors import AtollError
 from atoll.core.model import Model
-from atoll.models.zoo import as_model, whole
+from atoll.models.zoo import as_model, refuse_sequence, whole
 
 
 class Recurrent(nnx.Module):
@@ -95,6 +98,40 @@ class CharacterModel(nnx.Module):
         return self.head(self.features(x))
 
 
+class BiLstm(nnx.Module):
+    """Two LSTM layers side by side, one of which reads from the end: [batch, T, inputs] -> [batch, T, 2 hidden]."""
+
+    def __init__(self, inputs: int, hidden: int, *, rngs: nnx.Rngs):
+        self.onward = Lstm(inputs, hidden, rngs=rngs)
+        self.backward = Lstm(inputs, hidden, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        return jnp.concatenate([self.onward(x), self.backward(x[:, ::-1])[:, ::-1]], axis=-1)
+
+
+class TextModel(nnx.Module):
+    """Blocks embedding, layer1, ..., head: one output per text. Features are the mean over its characters; token 0 fills up short texts and is none."""
+
+    def __init__(self, vocabulary: int, outputs: int, sizes: tuple[int, int, int], *, rngs: nnx.Rngs):
+        embedding, hidden, self.depth = sizes
+        self.embedding = nnx.Embed(vocabulary, embedding, rngs=rngs)
+        inputs = embedding
+        for i in range(1, self.depth + 1):
+            setattr(self, f"layer{i}", BiLstm(inputs, hidden, rngs=rngs))
+            inputs = 2 * hidden
+        self.head = nnx.Linear(inputs, outputs, rngs=rngs)
+
+    def features(self, x: Array) -> Array:
+        h = self.embedding(x)
+        for i in range(1, self.depth + 1):
+            h = getattr(self, f"layer{i}")(h)
+        there = (x != 0).astype(h.dtype)[..., None]
+        return (h * there).sum(axis=1) / jnp.maximum(there.sum(axis=1), 1)
+
+    def __call__(self, x: Array) -> Array:
+        return self.head(self.features(x))
+
+
 def gru(input_shape: Sequence[int], outputs: int, task: str, *, hidden: int = 100, layers: int = 1, embedding: int = 8, vocabulary: int = 0) -> Model:
     """Character model with GRU layers. `vocabulary` (number of tokens) defaults to `outputs` for next-character tasks."""
     return _characters("gru", Gru, input_shape, outputs, task, (embedding, hidden, layers), vocabulary)
@@ -105,7 +142,21 @@ def lstm(input_shape: Sequence[int], outputs: int, task: str, *, hidden: int = 1
     return _characters("lstm", Lstm, input_shape, outputs, task, (embedding, hidden, layers), vocabulary)
 
 
+def bilstm(input_shape: Sequence[int], outputs: int, task: str, *, hidden: int = 50, layers: int = 1, embedding: int = 8, vocabulary: int = 0) -> Model:
+    """Classifier of texts with LSTM layers in both directions. `vocabulary` is the number of tokens; token 0 fills up short texts."""
+    refuse_sequence("bilstm", task)
+    sizes = (embedding, hidden, layers)
+    tokens = _checked("bilstm", input_shape, task, sizes, vocabulary, outputs)
+    return as_model("bilstm", lambda rngs: TextModel(tokens, outputs, sizes, rngs=rngs), input_shape, outputs, task)
+
+
 def _characters(name: str, cell: type, input_shape: Sequence[int], outputs: int, task: str, sizes: tuple[int, int, int], vocabulary: int) -> Model:
+    tokens, every = _checked(name, input_shape, task, sizes, vocabulary, outputs), task == "sequence"
+    return as_model(name, lambda rngs: CharacterModel(cell, tokens, outputs, sizes, every, rngs=rngs), input_shape, outputs, task)
+
+
+def _checked(name: str, input_shape: Sequence[int], task: str, sizes: tuple[int, int, int], vocabulary: int, outputs: int) -> int:
+    """The number of tokens."""
     if len(input_shape) != 1:
         raise AtollError(f"{name} takes rows of tokens [T], not rows of shape {'x'.join(map(str, input_shape))}.")
     for option, value in zip(("embedding", "hidden", "layers"), sizes, strict=True):
@@ -116,5 +167,4 @@ def _characters(name: str, cell: type, input_shape: Sequence[int], outputs: int,
     tokens = vocabulary or outputs
     if not whole(tokens):
         raise AtollError(f"{name}: vocabulary is the number of different tokens, not {vocabulary!r}.")
-    every = task == "sequence"
-    return as_model(name, lambda rngs: CharacterModel(cell, tokens, outputs, sizes, every, rngs=rngs), input_shape, outputs, task)
+    return tokens
