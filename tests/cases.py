@@ -47,6 +47,7 @@ from atoll.methods.fedrep import FedRep
 from atoll.methods.fedrod import FedRoD
 from atoll.methods.fesem import FeSEM
 from atoll.methods.fl_hc import FLHC
+from atoll.methods.furl import FURL
 from atoll.methods.heterofl import HeteroFL
 from atoll.methods.heurfedamp import HeurFedAMP
 from atoll.methods.hypcluster import HypCluster
@@ -243,6 +244,12 @@ CASES: dict[str, Case] = {
     "l2gd": Case(L2GD(lam=2.0, p=0.3, batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("p", 1.0)),  # coins of rounds 1 to 3: 0, 1, 1
     "l2sgd": Case(L2SGD(lam=2.0, p=0.3, batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("p", 0.0)),
     "fedper": Case(FedPer(batch=4), down=lambda b: b.shared(1), up=lambda b: b.shared(1) + W),
+    "furl": Case(
+        FURL(batch=4, d=2, hidden=3),
+        down=lambda b: b.shared(1) + 4 * ((6 + 2 + 1) * 3 + (3 + 1) * b.net.outputs),  # without the head; MLP on 6 features and 2 values
+        up=lambda b: b.shared(1) + 4 * ((6 + 2 + 1) * 3 + (3 + 1) * b.net.outputs) + W,
+        bad=("d", 0),
+    ),
     "fedrep": Case(
         FedRep(batch=4, head_epochs=2, last=1), down=lambda b: b.shared(1), up=lambda b: b.shared(1) + W, bad=("head_epochs", -1)
     ),

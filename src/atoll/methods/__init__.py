@@ -58,6 +58,7 @@ TABLE: tuple[Row, ...] = (
     Row("lg-fedavg", "lg_fedavg:LGFedAvg", "LG-FedAvg", "parameter decoupling", "Liang et al., 2020", "server: head; client: base", "head / head"),
     Row("lg-ensemble", "lg_ensemble:LGEnsemble", "LG-FedAvg ensemble", "parameter decoupling", "Liang et al., 2020", "base; server: head", "head / model"),
     Row("lg-fair", "lg_fair:LGFair", "LG-FedAvg fair", "parameter decoupling", "Liang et al., 2020", "server: head; client: base, adversary", "head / head"),
+    Row("furl", "furl:FURL", "FURL", "parameter decoupling", "Bui et al., 2019", "server: the rest; client: its vector", "the rest / the rest"),
     Row("fedmd", "fedmd:FedMD", "FedMD", "knowledge distillation", "Li and Wang, 2019", "client: its model", "row numbers, scores / scores"),
     Row("fd", "fd:FD", "FD", "knowledge distillation", "Jeong et al., 2018", "server: tables; client: its model", "L x L table / L x L table"),
     Row("feddf", "feddf:FedDF", "FedDF", "knowledge distillation", "Lin et al., NeurIPS 2020", "server: model per architecture", "model / model"),
