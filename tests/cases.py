@@ -71,6 +71,7 @@ from atoll.methods.pooled import Pooled
 from atoll.methods.reptile import Reptile
 from atoll.methods.scaffold import Scaffold
 from atoll.methods.split_learning import SplitLearning
+from atoll.methods.virtual import VIRTUAL
 from atoll.parts.clustered import Clustered
 from atoll.parts.wrappers import FineTune
 
@@ -175,6 +176,9 @@ CASES: dict[str, Case] = {
     "fedcurv": Case(FedCurv(batch=4), down=lambda b: 3 * b.model, up=lambda b: 3 * b.model + W, bad=("lam", -1.0)),
     "mocha": Case(
         MOCHA(inner=1), down=lambda b: b.model + 4, up=lambda b: b.model, models=("softmax",), bad=("lam", 0.0)
+    ),
+    "virtual": Case(
+        VIRTUAL(batch=4, samples=2), down=lambda b: 2 * b.shared(1) + 4, up=lambda b: 2 * b.shared(1), bad=("gamma", 1.5)
     ),
     "moon": Case(MOON(batch=4), down=lambda b: b.model, up=lambda b: b.model + W, bad=("tau", 0.0)),
     "moon-buffer": Case(MOON(batch=4, buffer=2), down=lambda b: b.model, up=lambda b: b.model + W, bad=("buffer", 0)),

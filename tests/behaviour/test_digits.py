@@ -70,6 +70,7 @@ from atoll.methods.pooled import Pooled
 from atoll.methods.reptile import Reptile
 from atoll.methods.scaffold import Scaffold
 from atoll.methods.split_learning import SplitLearning
+from atoll.methods.virtual import VIRTUAL
 from atoll.models.decoder import decoder
 from atoll.parts.conditions import Conditions
 from atoll.parts.wrappers import FineTune
@@ -361,6 +362,16 @@ def test_fedcurv_remembers_what_the_others_know():
     fed, work = load("digits", skew="classes:1", clients=10, seed=0), {**WORK, "epochs": 3}
     plain, held = (train(m, fed, 6, models=("softmax",)).accuracy(model="global") for m in (FedAvg(**work), FedCurv(**work, lam=100.0)))
     assert held > plain + 0.12
+
+
+def test_virtual_shares_what_clients_know_and_how_sure_they_are():
+    """Three classes per client: posteriors over a common base and heads of their own beat the common model, and clients grow surer than they began."""
+    method = VIRTUAL(batch=10, samples=5)
+    run = trained(method, FEW, rounds=10)
+    assert run.accuracy() > accuracy(FedAvg(**WORK), FEW) + 0.05
+    kernel = run.server.s.precision.tree["fc1"]["kernel"]
+    assert float(jnp.median(kernel)) > 1 / method.start**2
+    assert float(kernel.max()) > 3 / method.start**2
 
 
 class Distance(NamedTuple):

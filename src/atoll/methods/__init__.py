@@ -74,6 +74,7 @@ TABLE: tuple[Row, ...] = (
     Row("fedamp", "fedamp:FedAMP", "FedAMP", "multi-task learning", "Huang et al., AAAI 2021", "server: all models; client: own", "model / model"),
     Row("heurfedamp", "heurfedamp:HeurFedAMP", "HeurFedAMP", "multi-task learning", "Huang et al., AAAI 2021", "server: models; client: own", "model / model"),
     Row("mocha", "mocha:MOCHA", "MOCHA", "multi-task learning", "Smith et al., NeurIPS 2017", "server: all models, relations; client: duals", "model / model"),
+    Row("virtual", "virtual:VIRTUAL", "VIRTUAL", "multi-task learning", "Corinzia et al., 2019", "server: posterior; client: factor, head", "2 / 2 bases"),
     Row("fedcurv", "fedcurv:FedCurv", "FedCurv", "multi-task learning", "Shoham et al., 2019", "server: model, 2 sums; client: importance", "3 / 3 models"),
     Row("fedfomo", "fedfomo:FedFomo", "FedFomo", "multi-task learning", "Zhang et al., ICLR 2021", "server: affinities; client: its model", "M models / model"),
     Row("pfedgraph", "pfedgraph:PFedGraph", "pFedGraph", "multi-task learning", "Ye et al., ICML 2023", "server: all models; client: own", "2 models / model"),
