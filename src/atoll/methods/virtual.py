@@ -21,7 +21,6 @@ from atoll.core.model import BUFFERS, Model
 from atoll.core.norm import shapes
 from atoll.core.rows import Batch
 
-
 EPS = 1e-4  # of Adam: where neither rows nor cavity pull, a gradient is rounding error, of which a smaller one would make whole steps
 
 
