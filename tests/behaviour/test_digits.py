@@ -365,13 +365,12 @@ def test_fedcurv_remembers_what_the_others_know():
 
 
 def test_virtual_shares_what_clients_know_and_how_sure_they_are():
-    """Three classes per client: posteriors over a common base and heads of their own beat the common model, and clients grow surer than they began."""
+    """Three classes per client: posteriors over a common base and heads of their own beat FedAvg. Of pixels that are always dark nothing is known."""
     method = VIRTUAL(batch=10, samples=5)
     run = trained(method, FEW, rounds=10)
     assert run.accuracy() > accuracy(FedAvg(**WORK), FEW) + 0.05
-    kernel = run.server.s.precision.tree["fc1"]["kernel"]
-    assert float(jnp.median(kernel)) > 1 / method.start**2
-    assert float(kernel.max()) > 3 / method.start**2
+    kernel = run.server.s.precision.tree["dense1"]["kernel"]
+    assert float(kernel[0].max()) < 1 / method.start**2 < float(kernel.max()) / 1.2
 
 
 class Distance(NamedTuple):
