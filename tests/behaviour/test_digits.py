@@ -289,6 +289,7 @@ def test_shared_rows_help_clients_of_few_classes():
     assert shared > plain + 0.03
 
 
+@pytest.mark.long
 def test_rows_of_a_central_sample_help_clients_of_few_rows():
     """Some twenty rows per client, of unlike labels, and a central sample of 60: between the central model and training alone lies something better than both,
     and clients differ in how much they take of each."""
@@ -299,6 +300,7 @@ def test_rows_of_a_central_sample_help_clients_of_few_rows():
     assert min(np.bincount([round(2 * float(own.share)) for own in run.states.values()], minlength=3)) > 5
 
 
+@pytest.mark.long
 def test_made_rows_help_clients_of_few_classes():
     """Two classes per client, who upload ten rows each at most. With rows that a GAN makes of these all ten labels are even, which is five times the rows;
     FedAvg with five times the epochs learns less."""
@@ -377,6 +379,7 @@ class Distance(NamedTuple):
     coral: Array  # between the source's features and a client's
 
 
+@pytest.mark.long
 def test_fedhealth_adapts_and_holds_features_together():
     """Writers differ in what they write. Adapted models are better than the common one; what CORAL adds to accuracy here is nothing, but features do move."""
     fed = load("digits", seed=0)

@@ -16,6 +16,7 @@ from tests.harness import train
 pytestmark = pytest.mark.xdist_group("behaviour")
 
 
+@pytest.mark.long
 def test_opinions_travel_over_a_ring():
     """Ten clients with some 30 rows each, who talk to two neighbours: agreeing on unlabelled rows, each learns from all."""
     fed = load("digits", skew="iid", clients=10, seed=0, public=600, limit=1100)
@@ -35,6 +36,7 @@ def test_made_features_teach_heads_what_others_know():
     assert np.median(gains) > 0
 
 
+@pytest.mark.long
 def test_small_edges_and_a_large_server_teach_each_other():
     """Six clients with some 30 rows each: on the server's blocks, trained on all features, edges do better than with a whole model of their own."""
     fed = load("digits", skew="iid", clients=6, seed=0, limit=300)
