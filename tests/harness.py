@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,6 +158,14 @@ def assert_same(a: Any, b: Any) -> None:
     assert len(la) == len(lb)
     for x, y in zip(la, lb, strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+def assert_alike(a: Any, b: Any) -> None:
+    """Of two programs that do the same: equal bit for bit, and up to rounding where tests are compiled plainly (tests/conftest.py), which rounds them apart."""
+    if "fusion_emitters=false" in os.environ.get("XLA_FLAGS", ""):
+        assert_near(a, b)
+    else:
+        assert_same(a, b)
 
 
 def assert_near(a: Any, b: Any, tolerance: float = 1e-5) -> None:

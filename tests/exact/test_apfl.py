@@ -18,7 +18,7 @@ from atoll.models import build
 from tests.exact import dense
 from tests.exact.dense import equal_clients
 from tests.exact.entropy import classes, entropy, entropy_gradient, kernel, rows
-from tests.harness import Fixed, Trained, assert_near, assert_same, begin, leaves, normed, small_digits, train
+from tests.harness import Fixed, Trained, assert_alike, assert_near, begin, leaves, normed, small_digits, train
 
 LINEAR = ("softmax:bias=false",)
 
@@ -66,7 +66,7 @@ def test_alpha_1_is_local_training(model):
     wanted = train(Local(lr=0.1, epochs=2, batch=4), fed, 3, models=how["models"])
     for i in (0, 2):
         if model == "mlp":
-            assert_same(got.states[i].v, wanted.states[i])
+            assert_alike(got.states[i].v, wanted.states[i])
         assert_near(got.states[i].v, wanted.states[i], 1e-3)  # with BatchNorm XLA rounds differently in another program
     assert not np.array_equal(leaves(got.server)[-1], leaves(got.states[0].v)[-1])
 
@@ -81,9 +81,9 @@ def test_alpha_0_is_the_common_model(model):
     training.start()
     trained = train(method, fed, 3, **how)
     for i in range(3):
-        assert_same(parameters(trained.states[i].v), parameters(training.server))
+        assert_alike(parameters(trained.states[i].v), parameters(training.server))
     for got in mixtures(trained):
-        assert_same(got, trained.server)
+        assert_alike(got, trained.server)
     assert not np.array_equal(leaves(trained.server)[-1], leaves(training.server)[-1])
 
 
@@ -96,7 +96,7 @@ def test_the_common_model_is_fedavgs_for_every_alpha(model):
     for alpha, adaptive in ((0.0, False), (0.3, False), (1.0, False), (0.5, True)):
         got = train(APFL(lr=0.1, epochs=2, batch=5, alpha=alpha, adaptive=adaptive), fed, 3, **how).server
         if model == "mlp":
-            assert_same(got, wanted)
+            assert_alike(got, wanted)
         assert_near(got, wanted, 1e-2)
 
 
@@ -235,7 +235,7 @@ def test_the_mixture_has_the_newest_common_model():
     before, state = mixtures(trained)[0], trained.states[0]
     training.fed._selector = Fixed(1)
     training.step()
-    assert_same(trained.states[0], state)
+    assert_alike(trained.states[0], state)
     share = float(state.alpha)
     assert_near(mixtures(trained)[0], share * state.v + (1 - share) * training.server, 1e-6)
     assert not np.array_equal(leaves(mixtures(trained)[0])[-1], leaves(before)[-1])

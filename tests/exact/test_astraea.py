@@ -12,7 +12,7 @@ from atoll.methods.fedavg import FedAvg
 from atoll.parts.conditions import Conditions
 from atoll.study.training import check_method
 from tests.exact.plain import Circumstances, first_model, key, rows, sgd, weights
-from tests.harness import Fixed, assert_near, assert_same, begin, federation, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, federation, small_digits, train
 
 HOW = {"lr": 0.2, "epochs": 2, "batch": 4}
 EVEN = {"T_a": -100.0, "T_d": 100.0}  # nothing is that uneven
@@ -32,7 +32,7 @@ def raw_counts(fed):
 def test_mediators_of_one_client_are_fedavg(per_round):
     """Bit for bit where one client trains; where several do, their models are added up in another order."""
     medi, plain = (train(m, small_digits(), 3, per_round=per_round) for m in (Astraea(**HOW, **EVEN, gamma=1), FedAvg(**HOW)))
-    (assert_same if per_round == 1 else lambda a, b: assert_near(a, b, 1e-6))(medi.server.w, plain.server)
+    (assert_alike if per_round == 1 else lambda a, b: assert_near(a, b, 1e-6))(medi.server.w, plain.server)
 
 
 def test_one_mediator_is_sgd_through_all_clients_in_turn():
@@ -90,7 +90,7 @@ def test_who_was_not_reached_at_the_start_is_counted_when_it_is():
     for _ in range(2):
         training.step()
         known.append((training.server.counts[:, 0] >= 0).tolist())
-        assert_same(training.server.R, R)
+        assert_alike(training.server.R, R)
     assert known == [[True, False, False], [True, True, False], [True, True, True]]
 
 
@@ -132,7 +132,7 @@ def test_even_labels_are_left_alone():
     assert training.server.R is None
     np.testing.assert_array_equal(training.server.counts, np.full((3, 4), 3))
     one, plain = (train(m, fed, 2, per_round=1) for m in (Astraea(**HOW, gamma=1), FedAvg(**HOW)))
-    assert_same(one.server.w, plain.server)
+    assert_alike(one.server.w, plain.server)
 
 
 def test_training_on_resampled_rows_by_hand():
@@ -179,7 +179,7 @@ def test_a_client_whose_rows_were_all_dropped_is_left_out():
     alone.start()
     before = alone.server.w
     alone.step()
-    assert_same(alone.server.w, before)
+    assert_alike(alone.server.w, before)
 
 
 def test_counts_and_ratios_are_booked_once():

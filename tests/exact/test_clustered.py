@@ -22,7 +22,7 @@ from atoll.parts.clustered import Clustered
 from atoll.parts.conditions import Conditions
 from atoll.parts.devices import devices
 from tests.exact.plain import add, gradient, rows, weights
-from tests.harness import Fixed, assert_near, assert_same, federation, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, federation, small_digits, train
 
 WORK = {"lr": 0.2, "batch": 4}
 
@@ -45,7 +45,7 @@ def scores(trained):
 @pytest.mark.parametrize("inner", [FedAvg(**WORK), FedAvgFT(**WORK), Scaffold(**WORK), APFL(**WORK)], ids=lambda inner: type(inner).__name__)
 def test_one_cluster_is_the_method_inside(inner):
     plain, one = train(inner, small_digits(), 2, per_round=3), train(Clustered(inner, k=1), small_digits(), 2, per_round=3)
-    assert_same((plain.server, plain.states), (one.server.inner[0], one.states))
+    assert_alike((plain.server, plain.states), (one.server.inner[0], one.states))
     assert scores(plain) == scores(one)
 
 
@@ -56,9 +56,9 @@ def test_each_cluster_is_the_method_inside_on_its_clients(inner):
     np.testing.assert_array_equal(both.server.cluster, [0, 1, 0, 1])
     for c, members in enumerate(([0, 2], [1, 3])):
         alone = train(inner, fed, 2, selector=Fixed(*members))
-        assert_same(alone.server, both.server.inner[c])
+        assert_alike(alone.server, both.server.inner[c])
         for i in members:
-            assert_same(alone.states.get(i), both.states.get(i))
+            assert_alike(alone.states.get(i), both.states.get(i))
 
 
 def test_scaffold_counts_the_clients_of_its_cluster():

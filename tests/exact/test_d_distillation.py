@@ -11,7 +11,7 @@ from atoll.methods.d_distillation import DDistillation
 from atoll.methods.local import Local
 from atoll.study.training import check_method
 from tests.exact.entropy import classes, entropy_gradient, kernel, rows
-from tests.harness import Fixed, assert_near, assert_same, begin, federation, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, federation, small_digits, train
 
 LINEAR = ("softmax:bias=false",)
 
@@ -75,7 +75,7 @@ def test_without_the_pull_it_is_training_alone():
     fed = dataclasses.replace(fed, public=(fed.x[:5], fed.y[:5]))
     got, wanted = (train(m, fed, 2, models=LINEAR) for m in (DDistillation(batch=4, rho=0.0), Local(batch=4)))
     for i in range(2):
-        assert_same(got.states[i].theta, wanted.states[i])
+        assert_alike(got.states[i].theta, wanted.states[i])
 
 
 def test_what_it_can_not_work_with_is_refused(tmp_path):

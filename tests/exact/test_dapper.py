@@ -11,7 +11,7 @@ from atoll.core.keys import host_generator
 from atoll.methods.dapper import DAPPER
 from tests.exact.entropy import classes, entropy, entropy_gradient, kernel
 from tests.exact.test_mapper import LINEAR, parts
-from tests.harness import Fixed, assert_near, assert_same, begin, federation
+from tests.harness import Fixed, assert_alike, assert_near, begin, federation
 
 COUNTS = ((10, 2, 2), (15, 2, 2), (20, 2, 2))
 WHOLE = 64  # rows in a batch: all there are
@@ -83,7 +83,7 @@ def test_it_ends_where_the_weighted_slope_is_zero_and_is_done_once():
     assert training.fed.traffic.down.tolist() == [0, once, 0, 0]
     assert training.fed.traffic.up.tolist() == [0] * 4
     states = training.engine.executor.dump_states()
-    assert_same(states[0], first[0])
+    assert_alike(states[0], first[0])
     for k in range(2):
         (a, b), _ = parts(fed, k)
         A = 0.3 * a.T @ a / len(a) + 0.7 * C[0].T @ C[0] / 8

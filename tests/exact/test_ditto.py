@@ -10,19 +10,19 @@ from atoll.methods.ditto import Ditto
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.local import Local
 from tests.exact.plain import add, first_model, gradient, key, rows, sgd, weights
-from tests.harness import assert_near, assert_same, begin, leaves, linear, quadratics, small_digits, train
+from tests.harness import assert_alike, assert_near, begin, leaves, linear, quadratics, small_digits, train
 
 
 @pytest.mark.parametrize("how", [{"lam": 0.0}, {"lam": 3.0}, {"lam": 3.0, "s": 2}])
 def test_the_common_model_is_fedavgs(how):
     averaged, ditto = (train(m, small_digits(), 3, per_round=3) for m in (FedAvg(batch=4, epochs=2), Ditto(batch=4, epochs=2, **how)))
-    assert_same(ditto.server, averaged.server)
+    assert_alike(ditto.server, averaged.server)
 
 
 def test_without_the_spring_own_models_are_locals():
     """Next to FedAvg's common model; and with it they are not."""
     local, free, held = (train(m, small_digits(), 3) for m in (Local(batch=4), Ditto(batch=4, lam=0.0), Ditto(batch=4, lam=1.0)))
-    assert_same(free.states, local.states)
+    assert_alike(free.states, local.states)
     assert all(not np.array_equal(a, b) for a, b in zip(leaves(held.states), leaves(local.states), strict=True))
 
 

@@ -14,7 +14,7 @@ from atoll.methods.faug import FAug
 from atoll.methods.fedavg import FedAvg
 from atoll.study.training import check_method
 from tests.exact.plain import Circumstances, first_model, key, rows, sgd, weights
-from tests.harness import assert_near, assert_same, begin, federation, train
+from tests.harness import assert_alike, assert_near, begin, federation, train
 
 HOW = {"lr": 0.2, "epochs": 2, "batch": 4}
 SMALL = {"seeds": 2, "targets": 1, "redundant": 3, "noise": 3, "hidden": 8, "gan_steps": 10, "gan_batch": 8}
@@ -144,7 +144,7 @@ def test_seeds_and_generator_are_booked_once():
     generator = 4 * ((3 + L + 1) * 8 + (8 + 1) * 9 + 2 * 9) + L
     assert [cost.bytes_down for cost in run.costs] == [2 * (model + generator), 2 * model + generator, 2 * model]
     assert [cost.bytes_up for cost in run.costs] == [2 * (model + 4)] * 3
-    assert_same([run.states[i] for i in range(3)], [run.server.maker] * 3)
+    assert_alike([run.states[i] for i in range(3)], [run.server.maker] * 3)
 
 
 def test_seeds_of_a_client_that_is_not_there_are_missed():

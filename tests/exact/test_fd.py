@@ -9,7 +9,7 @@ from atoll.methods.fd import FD, leave_one_out
 from atoll.methods.local import Local
 from atoll.study.training import check_method
 from tests.exact.entropy import classes, kernel, rows
-from tests.harness import Fixed, assert_near, assert_same, begin, federation, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, federation, small_digits, train
 
 LINEAR = ("softmax:bias=false",)
 
@@ -52,7 +52,7 @@ def test_without_the_teacher_it_is_training_alone():
     fed = small_digits(3)
     got, wanted = (train(m, fed, 3, models=("mlp:6", "softmax")) for m in (FD(batch=4, gamma=0.0), Local(batch=4)))
     for i in range(3):
-        assert_same(got.states[i], wanted.states[i])
+        assert_alike(got.states[i], wanted.states[i])
 
 
 def test_the_teacher_is_the_mean_of_the_others_that_have_the_label():

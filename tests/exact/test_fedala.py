@@ -7,12 +7,12 @@ import pytest
 from atoll.methods.fedala import WINDOW, FedALA
 from atoll.methods.fedavg import FedAvg
 from tests.exact.plain import add, first_model, gradient, key, rows, sgd, weights
-from tests.harness import assert_near, assert_same, begin, leaves, small_digits, train
+from tests.harness import assert_alike, assert_near, begin, leaves, small_digits, train
 
 
 def test_weights_fixed_at_one_are_fedavg():
     averaged, fixed, free = (train(m, small_digits(), 3, per_round=3) for m in (FedAvg(batch=4), FedALA(batch=4, eta=0.0), FedALA(batch=4)))
-    assert_same(fixed.server, averaged.server)
+    assert_alike(fixed.server, averaged.server)
     assert all((leaf == 1).all() for state in fixed.states.values() for leaf in leaves(state.W))
     assert (free.server.tree["head"]["kernel"] != averaged.server.tree["head"]["kernel"]).any()
 
@@ -54,7 +54,7 @@ def test_lower_blocks_are_taken_as_they_come():
 def test_where_both_models_are_equal_nothing_is_learned():
     """One client: the common model is its own. It takes the very steps of FedAvg and none more."""
     alone, plain = (train(m, small_digits(1), 3) for m in (FedALA(batch=4), FedAvg(batch=4)))
-    assert_same(alone.server, plain.server)
+    assert_alike(alone.server, plain.server)
     assert [cost.steps for cost in alone.costs] == [cost.steps for cost in plain.costs]
     assert not alone.states[0].learned
 

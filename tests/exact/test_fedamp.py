@@ -14,7 +14,7 @@ from atoll.methods.fedamp import FedAMP, Reply, attention, mean_distance
 from atoll.methods.heurfedamp import HeurFedAMP, cosine_attention
 from atoll.methods.local import Local
 from atoll.models import build
-from tests.harness import assert_near, assert_same, federation, leaves, linear, quadratics, small_digits, train
+from tests.harness import assert_alike, assert_near, federation, leaves, linear, quadratics, small_digits, train
 
 
 class Schedule:
@@ -131,12 +131,12 @@ def test_far_models_without_pull_are_local():
     fed = small_digits()
     amp = train(FedAMP(batch=4, epochs=2, lam=0.0, sigma=1e-4), fed, 3)
     local = train(Local(batch=4, epochs=2), fed, 3)
-    assert_same(amp.states, local.states)
+    assert_alike(amp.states, local.states)
 
 
 def test_one_client_without_pull_is_local():
     for method in (FedAMP(batch=4, lam=0.0), HeurFedAMP(batch=4, lam=0.0)):
-        assert_same(train(method, small_digits(1), 3).states, train(Local(batch=4), small_digits(1), 3).states)
+        assert_alike(train(method, small_digits(1), 3).states, train(Local(batch=4), small_digits(1), 3).states)
 
 
 def test_the_heuristic_is_the_papers_formula():
@@ -260,7 +260,7 @@ def test_buffers_are_mixed_and_do_not_count(method):
     W = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[model.init(jax.random.key(i)) for i in range(3)])
     far = Vector({**W.tree, "buffers": jax.tree.map(lambda leaf: leaf + jnp.array([0.0, 0.0, 100.0])[:, None], W.tree["buffers"])})
     near, moved = (method.round(Cloud(w, jnp.ones(3, bool)), Server(model)).W for w in (W, far))
-    assert_same(model.parameters(near), model.parameters(moved))
+    assert_alike(model.parameters(near), model.parameters(moved))
     weight = leaves(moved.tree["buffers"])[0][:, 0] - leaves(near.tree["buffers"])[0][:, 0]  # 100 xi_i2
     xi = np.linalg.lstsq(flat(model.parameters(W)).T, flat(model.parameters(near)).T, rcond=None)[0].T
     np.testing.assert_allclose(weight / 100, xi[:, 2], atol=1e-4)

@@ -6,7 +6,7 @@ import pytest
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedavg_ft import FedAvgFT
 from tests.exact.plain import key, loss, rows, sgd, weights
-from tests.harness import assert_near, assert_same, leaves, linear, normed, quadratics, small_digits, train
+from tests.harness import assert_alike, assert_near, leaves, linear, normed, quadratics, small_digits, train
 
 HOW = {"lr": 0.2, "epochs": 2, "batch": 4}
 
@@ -19,15 +19,15 @@ def losses(trained, model, split="test"):
 @pytest.mark.parametrize("what", ["all", "head"])
 def test_the_common_model_is_fedavgs(what):
     plain, tuned = (train(made, small_digits(), 3, per_round=2) for made in (FedAvg(**HOW), FedAvgFT(**HOW, what=what)))
-    assert_same(tuned.server, plain.server)
-    assert_same(losses(tuned, "global"), losses(plain, "global"))
+    assert_alike(tuned.server, plain.server)
+    assert_alike(losses(tuned, "global"), losses(plain, "global"))
     assert (losses(tuned, "personal") != losses(plain, "global")).all()
 
 
 @pytest.mark.parametrize("what", ["all", "head"])
 def test_without_fine_tuning_it_is_fedavg(what):
     plain, tuned = (train(made, small_digits(), 3) for made in (FedAvg(**HOW), FedAvgFT(**HOW, ft_epochs=0, what=what)))
-    assert_same(losses(tuned, "personal"), losses(plain, "personal"))
+    assert_alike(losses(tuned, "personal"), losses(plain, "personal"))
 
 
 @pytest.mark.parametrize(("ft_lr", "rate"), [(0.0, 0.1), (0.2, 0.2)])

@@ -7,7 +7,7 @@ from atoll.core.keys import common_key
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedbabu import FedBABU
 from tests.exact import dense
-from tests.harness import assert_near, assert_same, small_digits, train
+from tests.harness import assert_alike, assert_near, small_digits, train
 
 DEEP = ("mlp:7,5",)
 
@@ -41,7 +41,7 @@ def test_two_rounds_and_fine_tuning_by_hand():
 def test_nothing_fixed_is_fedavg():
     how = {"models": DEEP, "per_round": 3}
     averaged, none = (train(m, small_digits(5), 3, **how) for m in (FedAvg(batch=4), FedBABU(batch=4, head=0)))
-    assert_same(none.server, averaged.server)
+    assert_alike(none.server, averaged.server)
 
 
 def test_without_fine_tuning_clients_predict_with_the_common_model():

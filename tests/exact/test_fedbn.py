@@ -16,7 +16,7 @@ from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedbn import FedBN
 from atoll.models import build, own
 from tests.exact.plain import rows
-from tests.harness import Fixed, assert_near, assert_same, leaves, normed, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, leaves, normed, small_digits, train
 
 
 class Inner(nnx.Module):
@@ -67,7 +67,7 @@ def test_batch_norms_are_found_wherever_they_are():
 
 def test_a_model_without_batch_norm_is_fedavg_and_refused():
     averaged, without = (train(m, small_digits(), 2, models=("mlp:7,5",), per_round=3) for m in (FedAvg(batch=4), FedBN(batch=4)))
-    assert_same(without.server, averaged.server)
+    assert_alike(without.server, averaged.server)
     with pytest.raises(AtollError, match="norm=batch"):
         FedBN().check_model(build("mlp:7", (8, 8), 10))
 
@@ -138,4 +138,4 @@ def test_the_mean_is_weighted_by_rows():
     wanted = jax.tree.map(lambda *parts: sum(share * part for share, part in zip(n, parts, strict=True)), *[run.server for run in alone])
     assert_near(together.server, wanted)
     for i in range(3):
-        assert_same(together.states[i], alone[i].states[i])
+        assert_alike(together.states[i], alone[i].states[i])

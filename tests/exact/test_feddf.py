@@ -13,7 +13,7 @@ from atoll.methods.feddf import FedDF, Lesson
 from atoll.models import build
 from atoll.study.training import check_method
 from tests.exact import dense
-from tests.harness import Fixed, assert_near, assert_same, begin, federation, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, federation, small_digits, train
 
 TWO = ("mlp:6", "softmax")
 WORK = FedDF(epochs=1, batch=4, steps=3, distil_batch=8, distil_lr=0.01, clip=0.03)  # of six public rows a batch has all
@@ -72,7 +72,7 @@ def test_some_have_nothing_to_learn(asked):
     mine, other = str(asked[0] % 2), str(1 - asked[0] % 2)
     first = training.server[other]
     training.step()
-    assert_same(training.server[mine], mean)
+    assert_alike(training.server[mine], mean)
     assert abs(training.server[other].tree["head"]["kernel"] - first.tree["head"]["kernel"]).max() > 1e-3
 
 
@@ -98,7 +98,7 @@ def test_a_number_added_to_all_scores_of_a_row_changes_nothing():
 def test_labels_of_the_public_rows_are_not_looked_at():
     fed = small_digits(4, public=6)
     turned = dataclasses.replace(fed, public=(fed.public[0], 9 - fed.public[1]))
-    assert_same(*(train(WORK, one, 1, models=TWO).server for one in (fed, turned)))
+    assert_alike(*(train(WORK, one, 1, models=TWO).server for one in (fed, turned)))
 
 
 def test_what_it_can_not_work_with_is_refused():

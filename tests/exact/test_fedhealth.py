@@ -10,7 +10,7 @@ from atoll.methods.fedavg_ft import FedAvgFT
 from atoll.methods.fedhealth import FedHealth
 from atoll.study.training import check_method
 from tests.exact import dense
-from tests.harness import assert_near, assert_same, begin, normed, small_digits, train
+from tests.harness import assert_alike, assert_near, begin, normed, small_digits, train
 
 HOW = {"lr": 0.2, "epochs": 2, "batch": 4}
 
@@ -34,8 +34,8 @@ class Adapted:
 
 def test_the_common_model_is_fedavgs():
     health, plain = train(FedHealth(**HOW), small_digits(), 3, per_round=2), train(FedAvg(**HOW), small_digits(), 3, per_round=2)
-    assert_same(health.server.w_S, plain.server)
-    assert_same(losses(health, "global"), losses(plain, "global"))
+    assert_alike(health.server.w_S, plain.server)
+    assert_alike(losses(health, "global"), losses(plain, "global"))
 
 
 @pytest.mark.parametrize("net", ["mlp:6", "normed"])

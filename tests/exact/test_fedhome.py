@@ -15,7 +15,7 @@ from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedhome import D, FedHome
 from atoll.study.training import check_method
 from tests.exact.plain import key, sgd, weights
-from tests.harness import assert_near, assert_same, begin, federation, normed, small_digits, train
+from tests.harness import assert_alike, assert_near, begin, federation, normed, small_digits, train
 
 HOW = {"lr": 0.1, "epochs": 2, "batch": 4}
 COUNTS = ((9, 3, 2), (4, 4, 4), (0, 5, 0), (6, 1, 0))  # scarce labels, even ones, one alone, one row
@@ -47,7 +47,7 @@ def test_without_reconstruction_the_common_model_is_fedavgs(model):
     begun.start()
     home, avg = (train(m, fed, 2, models=models) for m in (FedHome(**HOW, mu=0.0), FedAvg(**HOW)))
     assert_near(home.training.shared, avg.server)
-    assert_same(home.server.tree[D], begun.server.tree[D])
+    assert_alike(home.server.tree[D], begun.server.tree[D])
 
 
 def test_one_step_by_hand():
@@ -99,7 +99,7 @@ def test_refining_is_sgd_of_the_head_on_even_codes(engine):
     np.testing.assert_array_equal(found.n, [27, 12, 5, 7])
     for i in range(len(COUNTS)):
         own = jax.tree.map(lambda leaf, i=i: leaf[i], found.w)
-        assert_same({name: own.tree[name] for name in e.tree}, e.tree)
+        assert_alike({name: own.tree[name] for name in e.tree}, e.tree)
         n = int(found.n[i])
         wanted = sgd(weights(h), np.asarray(found.x[i][:n], np.float64), found.y[i][:n], 0.1, 2, 4, key("look", 2, i))
         assert_near(weights(own), wanted)

@@ -10,7 +10,7 @@ from atoll.core.errors import AtollError
 from atoll.core.keys import common_key, host_generator
 from atoll.methods.fedmd import FedMD, stratified
 from tests.exact.entropy import entropy_gradient, rows
-from tests.harness import Fixed, assert_near, assert_same, begin, federation, leaves, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, federation, leaves, small_digits, train
 
 ALONE = FedMD(public_epochs=0, private_epochs=0, revisit_epochs=0, alignment=10, digest_batch=4)  # digests only
 
@@ -83,14 +83,14 @@ def test_equal_models_have_nothing_to_digest(model):
     start = training.engine.facts.models[0].init(common_key(0))
     trained = train(ALONE, fed, 2, models=(model,))
     for state in trained.states.values():
-        assert_same(state.w, start)
+        assert_alike(state.w, start)
 
 
 def test_one_client_has_nothing_to_digest():
     fed = small_digits(1, public=20)
     method = dataclasses.replace(ALONE, private_epochs=3)
     start = train(dataclasses.replace(method, digest_epochs=0), fed, 1)
-    assert_same(train(method, fed, 2).states[0].w, start.states[0].w)
+    assert_alike(train(method, fed, 2).states[0].w, start.states[0].w)
 
 
 def test_different_models_do_digest():
@@ -108,7 +108,7 @@ def test_without_digest_everybody_trains_alone():
     together = train(method, fed, 2, models=("mlp:6", "softmax"))
     for i in range(4):
         only = train(method, fed, 2, models=("mlp:6", "softmax"), selector=Fixed(i))
-        assert_same(only.states[i].w, together.states[i].w)
+        assert_alike(only.states[i].w, together.states[i].w)
 
 
 def test_an_unjoined_client_is_the_transfer_baseline():
@@ -155,5 +155,5 @@ def test_dropped_parties_do_not_count():
     start = begin(ALONE, fed, models=("mlp:6", "softmax", "softmax:bias=false")).engine.facts.models[1].init(common_key(0))
     trained = train(ALONE, fed, 1, models=("mlp:6", "softmax", "softmax:bias=false"), selector=Fixed(1))
     assert set(trained.states) == {1}
-    assert_same(trained.states[1].w, start)
+    assert_alike(trained.states[1].w, start)
     assert jax.tree.leaves(trained.states[1].A)[0].shape == (10,)

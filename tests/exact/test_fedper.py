@@ -13,7 +13,7 @@ from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedper import FedPer
 from atoll.methods.local import Local
 from tests.exact import dense
-from tests.harness import Fixed, assert_near, assert_same, begin, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, small_digits, train
 
 DEEP = ("mlp:7,5",)  # blocks dense1, dense2, head
 
@@ -21,7 +21,7 @@ DEEP = ("mlp:7,5",)  # blocks dense1, dense2, head
 def test_nothing_personal_is_fedavg():
     how = {"models": DEEP, "per_round": 3}
     averaged, none = train(FedAvg(batch=4), small_digits(5), 3, **how), train(FedPer(batch=4, personal=0), small_digits(5), 3, **how)
-    assert_same(none.server, averaged.server)
+    assert_alike(none.server, averaged.server)
     one = train(FedPer(batch=4, personal=1), small_digits(5), 3, **how)
     assert not np.array_equal(one.server.tree["dense1"]["kernel"], averaged.server.tree["dense1"]["kernel"])
 
@@ -30,7 +30,7 @@ def test_nothing_personal_is_fedavg():
 def test_everything_personal_is_local(everything):
     personal = train(FedPer(batch=4, epochs=2, personal=everything), small_digits(), 3, models=DEEP)
     local = train(Local(batch=4, epochs=2), small_digits(), 3, models=DEEP)
-    assert_same(personal.states, local.states)
+    assert_alike(personal.states, local.states)
     assert personal.costs[-1].bytes_down == 0
 
 
@@ -64,7 +64,7 @@ def test_one_client_is_plain_sgd(personal):
     alone = train(FedPer(batch=4, epochs=2, personal=personal), small_digits(1), 3, models=DEEP)
     plain = train(FedAvg(batch=4, epochs=2), small_digits(1), 3, models=DEEP)
     model = alone.training.engine.facts.models[0]
-    assert_same(model.join(alone.server, alone.states[0]), plain.server)
+    assert_alike(model.join(alone.server, alone.states[0]), plain.server)
 
 
 def test_personal_layers_are_in_no_message(monkeypatch):

@@ -9,7 +9,7 @@ from atoll.methods.fedproto import FedProto
 from atoll.methods.local import Local
 from atoll.models import build
 from tests.exact import dense
-from tests.harness import Fixed, assert_near, assert_same, begin, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, small_digits, train
 
 TWO = ("mlp:6", "mlp:9,6")  # features of one size
 
@@ -20,7 +20,7 @@ def features(w, x):
 
 def test_without_the_pull_it_is_local():
     local, free, drawn = (train(m, small_digits(), 3, models=TWO) for m in (Local(batch=4), FedProto(batch=4, lam=0.0), FedProto(batch=4)))
-    assert_same(free.states, local.states)
+    assert_alike(free.states, local.states)
     assert all((a.tree["head"]["bias"] != b.tree["head"]["bias"]).any() for a, b in zip(drawn.states.values(), local.states.values(), strict=True))
 
 
@@ -48,7 +48,7 @@ def test_labels_of_nobody_asked_keep_their_prototype():
     mine = np.unique(dense.train_rows(fed, 0)[1])
     others = np.setdiff1d(np.arange(10), mine)
     assert len(others)
-    assert_same(training.server.C[others], before.C[others])
+    assert_alike(training.server.C[others], before.C[others])
     assert (np.asarray(training.server.C)[mine] != np.asarray(before.C)[mine]).any(axis=1).all()
 
 

@@ -17,7 +17,7 @@ from atoll.core.method import configured
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.fedprox import FedProx
 from tests.exact.plain import Circumstances, add, first_model, gradient, key, rows, sgd, weights
-from tests.harness import Fixed, assert_near, assert_same, begin, leaves, linear, normed, quadratics, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, leaves, linear, normed, quadratics, small_digits, train
 
 A, B = np.array([1.0, 2.0, 4.0, 0.5]), np.array([0.0, 1.0, -1.0, 3.0])
 
@@ -26,19 +26,19 @@ A, B = np.array([1.0, 2.0, 4.0, 0.5]), np.array([0.0, 1.0, -1.0, 3.0])
 def test_without_the_term_it_is_fedavg(model):
     fed, how = small_digits(3), {"lr": 0.2, "epochs": 2, "batch": 4}
     wanted = train(FedAvg(**how), fed, 2, models=(model,))
-    assert_same(train(FedProx(**how, mu=0.0), fed, 2, models=(model,)).server, wanted.server)
+    assert_alike(train(FedProx(**how, mu=0.0), fed, 2, models=(model,)).server, wanted.server)
     assert not np.array_equal(leaves(train(FedProx(**how), fed, 2, models=(model,)).server)[-1], leaves(wanted.server)[-1])
 
 
 def test_without_the_term_and_with_batch_norm_it_is_fedavg():
     fed, how = small_digits(3), {"lr": 0.2, "epochs": 2, "batch": 4}
     model = {"models": (normed(fed),)}
-    assert_same(train(FedProx(**how, mu=0.0), fed, 2, **model).server, train(FedAvg(**how), fed, 2, **model).server)
+    assert_alike(train(FedProx(**how, mu=0.0), fed, 2, **model).server, train(FedAvg(**how), fed, 2, **model).server)
 
 
 def test_without_the_term_and_with_full_batches_it_is_fedavg():
     how = {"lr": 0.2, "epochs": 3, "batch": 0}
-    assert_same(train(FedProx(**how, mu=0.0), small_digits(3), 2).server, train(FedAvg(**how), small_digits(3), 2).server)
+    assert_alike(train(FedProx(**how, mu=0.0), small_digits(3), 2).server, train(FedAvg(**how), small_digits(3), 2).server)
 
 
 @pytest.mark.parametrize(("mu", "lr", "K", "value"), [(1, 0.1, 100, 0.376812), (15, 0.05, 60, 0.009209), (1, 0.1, 5, 0.181457), (0.001, 0.2, 100, 0.749127)])

@@ -10,7 +10,7 @@ from atoll.methods.fedrep import FedRep
 from atoll.methods.local import Local
 from atoll.models import own
 from tests.exact import dense
-from tests.harness import assert_near, assert_same, federation, leaves, normed, small_digits, train
+from tests.harness import assert_alike, assert_near, federation, leaves, normed, small_digits, train
 
 DEEP = ("mlp:7,5",)  # blocks dense1, dense2, head
 
@@ -44,13 +44,13 @@ def test_heads_that_never_move_are_fedbabu():
     assert_near(rep.server, babu.server)
     first = rep.training.engine.facts.models[0].init(common_key(0)).tree["head"]
     for i in range(3):
-        assert_same(rep.states[i].tree["head"], first)
+        assert_alike(rep.states[i].tree["head"], first)
 
 
 def test_everything_personal_is_local():
     rep = train(FedRep(batch=4, head_epochs=2, personal=3, last=0), small_digits(), 3, models=DEEP)
     local = train(Local(batch=4, epochs=2), small_digits(), 3, models=DEEP)
-    assert_same(rep.states, local.states)
+    assert_alike(rep.states, local.states)
     assert rep.costs[-1].bytes_down == 0
 
 
@@ -106,5 +106,5 @@ def test_statistics_follow_their_own_part_only():
     first = {"models": (normed(fed),)}
     heads, both = (train(FedRep(batch=4, epochs=epochs, head_epochs=2), fed, 1, **first) for epochs in (0, 1))
     start = heads.training.engine.facts.models[0].init(common_key(0)).tree["buffers"]
-    assert_same(heads.server.tree["buffers"], start)
+    assert_alike(heads.server.tree["buffers"], start)
     assert all(not np.array_equal(a, b) for a, b in zip(leaves(both.server.tree["buffers"]), leaves(start), strict=True))

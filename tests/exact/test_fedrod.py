@@ -13,7 +13,7 @@ from atoll.methods.fedrod import FedRoD, balanced
 from atoll.models import build, own
 from tests.exact import dense
 from tests.exact.plain import add, first_model, key, loss, rows, weights
-from tests.harness import Fixed, assert_near, assert_same, begin, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, small_digits, train
 
 
 def test_balanced_softmax_in_closed_form():
@@ -86,7 +86,7 @@ def test_the_common_model_does_not_depend_on_personal_heads():
         return training.server, training.engine.executor.dump_states()
 
     (one, heads), (other, moved) = after(lambda h: h), after(lambda h: 3.0 * h + 1.0)
-    assert_same(one, other)
+    assert_alike(one, other)
     assert all((np.asarray(a) != np.asarray(b)).any() for a, b in zip(jax.tree.leaves(heads), jax.tree.leaves(moved), strict=True))
 
 

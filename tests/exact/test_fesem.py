@@ -17,7 +17,7 @@ from atoll.methods.fesem import FeSEM, e_step, m_step
 from atoll.methods.local import Local
 from tests.exact.dense import equal_clients
 from tests.exact.plain import Circumstances
-from tests.harness import assert_near, assert_same, begin, linear, quadratics, small_digits, train
+from tests.harness import assert_alike, assert_near, begin, linear, quadratics, small_digits, train
 
 HOW = {"lr": 0.1, "epochs": 2, "batch": 4}
 
@@ -133,7 +133,7 @@ def test_centres_come_as_clients_do():
         before = jax.tree.map(lambda leaf, i=i: leaf[:i], training.server.theta)
         training.step()
         there.append(len(jax.tree.leaves(training.server.W)[0]))
-        assert_same(jax.tree.map(lambda leaf, i=i: leaf[:i], training.server.theta), before)
+        assert_alike(jax.tree.map(lambda leaf, i=i: leaf[:i], training.server.theta), before)
     assert there == [1, 2, 3, 3, 3]
 
 

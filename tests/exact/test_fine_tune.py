@@ -31,7 +31,7 @@ from atoll.methods.scaffold import Scaffold
 from atoll.parts.conditions import Conditions
 from atoll.parts.wrappers import OWN_BATCHES, FineTune
 from tests.exact.plain import key, loss, rows, sgd, weights
-from tests.harness import Trained, assert_near, assert_same, leaves, linear, normed, quadratics, small_digits, train
+from tests.harness import Trained, assert_alike, assert_near, leaves, linear, normed, quadratics, small_digits, train
 
 HOW = {"lr": 0.2, "epochs": 2, "batch": 4}
 A, B = np.array([1.0, 2.0, 4.0, 0.5]), np.array([0.0, 1.0, -1.0, 3.0])
@@ -66,8 +66,8 @@ def test_training_is_the_inner_methods(inner):
     """Bit for bit, with stragglers, whose work FedProx takes and others lose; costs too."""
     slow = Conditions(stragglers=0.3)
     plain, tuned = (train(made, small_digits(), 3, per_round=3, conditions=slow) for made in (inner, FineTune(inner)))
-    assert_same(tuned.server, plain.server)
-    assert_same(tuned.states, plain.states)
+    assert_alike(tuned.server, plain.server)
+    assert_alike(tuned.states, plain.states)
     for a, b in zip(plain.costs, tuned.costs, strict=True):
         assert (a.answered, a.bytes_down, a.bytes_up, a.steps, a.flops) == (b.answered, b.bytes_down, b.bytes_up, b.steps, b.flops)
 
@@ -75,7 +75,7 @@ def test_training_is_the_inner_methods(inner):
 @pytest.mark.parametrize("inner", COMMON, ids=label)
 def test_what_was_before_is_the_common_model(inner):
     plain, tuned = (train(made, small_digits(), 2) for made in (inner, FineTune(inner)))
-    assert_same(scores(tuned, "global"), scores(plain, "global"))
+    assert_alike(scores(tuned, "global"), scores(plain, "global"))
     assert len(scores(tuned, "before")) == 0  # the row "global" is it
     assert (scores(tuned, "personal")[:, 1] != scores(plain, "personal")[:, 1]).all()
 
@@ -83,8 +83,8 @@ def test_what_was_before_is_the_common_model(inner):
 @pytest.mark.parametrize("inner", OWN, ids=label)
 def test_what_was_before_is_the_personal_model(inner):
     plain, tuned = (train(made, small_digits(), 2) for made in (inner, FineTune(inner, rate=0.1)))
-    assert_same(scores(tuned, "before"), scores(plain, "personal"))
-    assert_same(scores(tuned, "global"), scores(plain, "global"))  # where there is one
+    assert_alike(scores(tuned, "before"), scores(plain, "personal"))
+    assert_alike(scores(tuned, "global"), scores(plain, "global"))  # where there is one
     assert (scores(tuned, "personal")[:, 1] != scores(plain, "personal")[:, 1]).all()
 
 
@@ -92,7 +92,7 @@ def test_what_was_before_is_the_personal_model(inner):
 @pytest.mark.parametrize("inner", [Scaffold(**HOW), PFedMe(batch=4, R=3, K=2), FedPer(**HOW), Reptile(batch=4, K=3)], ids=label)
 def test_without_fine_tuning_it_is_the_inner_method(inner, none):
     plain, tuned = (train(made, small_digits(), 2) for made in (inner, FineTune(inner, **none)))
-    assert_same(scores(tuned, "personal"), scores(plain, "personal"))
+    assert_alike(scores(tuned, "personal"), scores(plain, "personal"))
 
 
 @pytest.mark.parametrize("what", ["all", "head"])
@@ -102,9 +102,9 @@ def test_around_fedavg_it_is_fedavg_ft(what, batch_norm):
     models = (normed(fed) if batch_norm else "mlp:6",)
     one = train(FedAvgFT(**HOW, what=what, ft_epochs=3, ft_lr=0.1), fed, 2, models=models)
     other = train(FineTune(FedAvg(**HOW), what, epochs=3, rate=0.1), fed, 2, models=models)
-    assert_same(other.server, one.server)
+    assert_alike(other.server, one.server)
     for model in ("personal", "global"):
-        assert_same(scores(other, model), scores(one, model))
+        assert_alike(scores(other, model), scores(one, model))
     assert label(one.training.method) == label(other.training.method) == "FedAvg+FT"
 
 
@@ -113,7 +113,7 @@ def test_only_the_head_moves(inner):
     before, head, everything = (predicted_with(train(FineTune(inner, what, rate=0.1), small_digits(), 2)) for what in ("none", "head", "all"))
     for i in range(4):
         first, *_, last = before[i].tree
-        assert_same(head[i].tree[first], before[i].tree[first])
+        assert_alike(head[i].tree[first], before[i].tree[first])
         assert abs(leaves(head[i].tree[last])[0] - leaves(before[i].tree[last])[0]).max() > 1e-3
         assert abs(leaves(everything[i].tree[first])[-1] - leaves(before[i].tree[first])[-1]).max() > 1e-3
 

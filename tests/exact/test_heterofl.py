@@ -15,7 +15,7 @@ from atoll.core.rows import Batch
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.heterofl import HeteroFL, Part, Place, corner
 from atoll.models import build
-from tests.harness import Fixed, assert_near, assert_same, begin, federation, leaves, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, federation, leaves, small_digits, train
 
 PLAIN = {"momentum": 0.0, "decay": 0.0, "clip": 1e30}  # plain SGD
 
@@ -45,7 +45,7 @@ def test_full_width_and_all_labels_is_fedavg():
     wanted = train(FedAvg(lr=0.05, epochs=2, batch=5), fed, 3)
     for mask in (True, False):
         got = train(HeteroFL(lr=0.05, epochs=2, batch=5, levels="a", mask=mask, **PLAIN), fed, 3)
-        assert_same(got.server, wanted.server)
+        assert_alike(got.server, wanted.server)
     narrow = train(HeteroFL(lr=0.05, epochs=2, batch=5, levels="ab", mask=False, **PLAIN), fed, 3)
     assert not np.array_equal(leaves(narrow.server)[1], leaves(wanted.server)[1])
 
@@ -93,7 +93,7 @@ def test_unchanged_corners_add_up_to_the_unchanged_model():
     method = HeteroFL(lr=1e-60, levels="abcd", epochs=1)
     start = begin(method, small_digits())
     start.start()
-    assert_same(train(method, small_digits(), 2).server, start.server)
+    assert_alike(train(method, small_digits(), 2).server, start.server)
 
 
 def test_counts_of_elements_on_whole_numbers():
@@ -106,9 +106,9 @@ def test_counts_of_elements_on_whole_numbers():
         reply = Part(W, jnp.array(labels, jnp.float32))
         total = fold.add(fold.start(reply) if total is None else total, reply)
     mean, count = fold.finish(total)
-    assert_same(count.tree["dense1"]["bias"], np.array([3, 2, 1, 1.0]))
+    assert_alike(count.tree["dense1"]["bias"], np.array([3, 2, 1, 1.0]))
     assert_near(mean.tree["dense1"]["bias"], np.array([37, 5.5, 1, 1]))
-    assert_same(count.tree["head"]["kernel"], np.array([[3, 1, 2], [2, 1, 2], [1, 1, 1], [1, 1, 1.0]]))
+    assert_alike(count.tree["head"]["kernel"], np.array([[3, 1, 2], [2, 1, 2], [1, 1, 1], [1, 1, 1.0]]))
     assert_near(mean.tree["head"]["kernel"], np.array([[37, 1, 5.5], [5.5, 1, 5.5], [1, 1, 1], [1, 1, 1]]))
     assert_near(mean.tree["head"]["bias"], np.array([37, 1, 5.5]))
 
@@ -163,7 +163,7 @@ def test_prediction_knows_no_scaler():
     """Equal weights predict alike whatever the rate they were trained at; in training the narrow model divides by its rate."""
     narrow, plain = build("mlp:6", (4,), 3).narrow(0.5), build("mlp:3", (4,), 3)
     W, x = plain.init(jax.random.key(1)), jax.random.normal(jax.random.key(2), (5, 4))
-    assert_same(narrow.apply(W, x), plain.apply(W, x))
+    assert_alike(narrow.apply(W, x), plain.apply(W, x))
     assert not np.allclose(narrow.train(W, x)[0], plain.train(W, x)[0])
 
 
@@ -176,8 +176,8 @@ def test_the_personal_model_is_masked_and_the_global_one_is_not():
     method, me = HeteroFL(levels="ab"), Me(full.narrow(0.5))
     mine = corner(W, me.model)
     got = method.predict(me, Part(mine, jnp.array([1.0, 0, 1])), x)
-    assert_same(got, np.asarray(me.model.apply(mine, x)) * [1, 0, 1])
-    assert_same(method.predict(me, W, x), full.apply(W, x))
+    assert_alike(got, np.asarray(me.model.apply(mine, x)) * [1, 0, 1])
+    assert_alike(method.predict(me, W, x), full.apply(W, x))
 
 
 class Rows:
@@ -249,7 +249,7 @@ def test_widths_that_are_drawn_anew_in_every_round():
     fixed.restore(1, training.server, {})
     fixed.step()
     training.step()
-    assert_same(training.server, fixed.server)
+    assert_alike(training.server, fixed.server)
     for name in ("down", "up", "flops"):
         np.testing.assert_array_equal(getattr(training.fed.traffic, name), getattr(fixed.fed.traffic, name))
     assert training.fed.traffic.down[:4].tolist() == [4 * sizes["b"], 0, 4 * sizes["a"], 4 * sizes["b"]]

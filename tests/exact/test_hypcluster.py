@@ -12,7 +12,7 @@ from atoll.core.keys import host_generator
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.hypcluster import HypCluster
 from tests.exact.plain import add, first_model, gradient, key, loss, rows, sgd, weights
-from tests.harness import assert_near, assert_same, begin, small_digits, train
+from tests.harness import assert_alike, assert_near, begin, small_digits, train
 
 SOFTMAX = ("softmax",)
 
@@ -30,7 +30,7 @@ def test_one_hypothesis_is_fedavg():
     """On ragged clients: every row counts alike."""
     how = {"models": SOFTMAX, "per_round": 3}
     got = train(HypCluster(lr=0.05, epochs=2, batch=5, q=1, candidates=0), small_digits(4), 2, **how)
-    assert_same(jax.tree.map(lambda leaf: leaf[0], got.server), train(FedAvg(lr=0.05, epochs=2, batch=5), small_digits(4), 2, **how).server)
+    assert_alike(jax.tree.map(lambda leaf: leaf[0], got.server), train(FedAvg(lr=0.05, epochs=2, batch=5), small_digits(4), 2, **how).server)
 
 
 def test_the_objective_never_rises():
@@ -54,7 +54,7 @@ def test_the_objective_never_rises():
         assert_near(hypotheses(training.server, 2), h[:2], 1e-5)
         found = training.evaluate().filter(split="test", model="personal").sort("client")["cluster"].to_numpy()
         np.testing.assert_array_equal(found, choices(fed, h))
-    assert_same(hypotheses(training.server, 3)[2], [part.astype(np.float32) for part in h[2]])
+    assert_alike(hypotheses(training.server, 3)[2], [part.astype(np.float32) for part in h[2]])
     assert all(set(f.tolist()) == {0, 1} for f in said)
     assert any((a != b).any() for a, b in itertools.pairwise(said))
     assert (np.diff(objective) < 0).all()
@@ -81,7 +81,7 @@ def test_the_start_is_farthest_first():
 def test_where_candidates_are_too_few_the_rest_is_random():
     training = begin(HypCluster(q=3), small_digits(2), models=SOFTMAX)
     training.start()
-    assert_same(hypotheses(training.server, 3)[2], weights(training.engine.facts.models[0].init(training.fed.key("init 2"))))
+    assert_alike(hypotheses(training.server, 3)[2], weights(training.engine.facts.models[0].init(training.fed.key("init 2"))))
 
 
 def test_a_hypothesis_that_blew_up_is_nobodys_choice():

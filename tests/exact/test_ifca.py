@@ -18,7 +18,7 @@ from atoll.methods.ifca import IFCA, Models
 from tests.exact import dense, plain
 from tests.exact.dense import equal_clients
 from tests.exact.plain import Circumstances
-from tests.harness import Fixed, Trained, assert_near, assert_same, begin, federation, linear, quadratics, small_digits, train
+from tests.harness import Fixed, Trained, assert_alike, assert_near, begin, federation, linear, quadratics, small_digits, train
 
 REGRESSION = ("softmax:bias=false",)
 
@@ -57,7 +57,7 @@ def slope(fed, i, w):
 def test_one_model_is_fedavg():
     ifca = train(IFCA(lr=0.05, epochs=2, batch=5, k=1), equal_clients(4), 3, models=("mlp:7,5",), per_round=3)
     averaged = train(FedAvg(lr=0.05, epochs=2, batch=5), equal_clients(4), 3, models=("mlp:7,5",), per_round=3)
-    assert_same(jax.tree.map(lambda leaf: leaf[0], ifca.server.theta), averaged.server)
+    assert_alike(jax.tree.map(lambda leaf: leaf[0], ifca.server.theta), averaged.server)
 
 
 def test_one_model_and_gradients_are_gradient_descent():
@@ -174,8 +174,8 @@ def test_equal_models_never_part():
     for _ in range(3):
         training.step()
     averaged = train(FedAvg(lr=0.05, epochs=2, batch=5), equal_clients(4), 3)
-    assert_same(jax.tree.map(lambda leaf: leaf[0], training.server.theta), averaged.server)
-    assert_same(jax.tree.map(lambda leaf: leaf[1:], training.server.theta), jax.tree.map(lambda leaf: leaf[1:], same.theta))
+    assert_alike(jax.tree.map(lambda leaf: leaf[0], training.server.theta), averaged.server)
+    assert_alike(jax.tree.map(lambda leaf: leaf[1:], training.server.theta), jax.tree.map(lambda leaf: leaf[1:], same.theta))
 
 
 @pytest.mark.parametrize("averaging", ["model", "gradient"])
@@ -227,7 +227,7 @@ def test_everything_shared_is_fedavg():
     """The k models are one then; at the boundary of what can be asked for."""
     how = {"models": ("mlp:7,5",), "per_round": 3}
     shared = train(IFCA(lr=0.05, epochs=2, batch=5, k=3, shared=3), equal_clients(4), 3, **how)
-    assert_same(shared.server.common, train(FedAvg(lr=0.05, epochs=2, batch=5), equal_clients(4), 3, **how).server)
+    assert_alike(shared.server.common, train(FedAvg(lr=0.05, epochs=2, batch=5), equal_clients(4), 3, **how).server)
     with pytest.raises(AtollError, match="3 blocks"):
         train(IFCA(shared=4), equal_clients(4), 1, **how)
     with pytest.raises(AtollError, match="dense9"):
@@ -238,7 +238,7 @@ def test_the_first_models_differ_and_the_first_is_everybodys():
     training = begin(IFCA(k=4), small_digits(2))
     training.start()
     kernel = np.asarray(training.server.theta.tree["dense1"]["kernel"])
-    assert_same(kernel[0], training.engine.facts.models[0].init(common_key(0)).tree["dense1"]["kernel"])
+    assert_alike(kernel[0], training.engine.facts.models[0].init(common_key(0)).tree["dense1"]["kernel"])
     assert min(np.abs(kernel[i] - kernel[j]).max() for i in range(4) for j in range(i)) > 0.01
 
 

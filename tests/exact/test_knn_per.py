@@ -10,7 +10,7 @@ from atoll.core.method import stateless
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.knn_per import TINY, KNNPer, Store, neighbours
 from tests.exact import dense
-from tests.harness import assert_near, assert_same, federation, small_digits, train
+from tests.harness import assert_alike, assert_near, federation, small_digits, train
 
 
 def by_numpy(z, store, labels, n_labels, k, scale):
@@ -44,7 +44,7 @@ def test_what_clients_predict(tuned):
     """(1 - lambda) softmax + lambda neighbours on the features of FedAvg's model; lambda by the likelihood of train rows, each left out of its store."""
     fed, method = small_digits(3), KNNPer(batch=4, k=3, tuned=tuned, lam=0.3)
     trained = train(method, fed, 2, models=("mlp:30",))  # so many features that no two rows are equally far
-    assert_same(trained.server, train(FedAvg(batch=4), fed, 2, models=("mlp:30",)).server)
+    assert_alike(trained.server, train(FedAvg(batch=4), fed, 2, models=("mlp:30",)).server)
     w, found = dense.weights(trained.server), table(trained)
     for i in range(3):
         (x, y), (test_x, test_y) = (dense.rows(fed, i, split) for split in ("train", "test"))

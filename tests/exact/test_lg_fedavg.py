@@ -11,14 +11,14 @@ from atoll.methods.lg_fedavg import LGFedAvg
 from atoll.methods.local import Local
 from tests.exact import dense
 from tests.exact.dense import equal_clients
-from tests.harness import Fixed, assert_near, assert_same, begin, leaves, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, leaves, small_digits, train
 
 DEEP = ("mlp:7,5",)  # blocks dense1, dense2, head
 
 
 def test_everything_shared_is_fedavg():
     shared = train(LGFedAvg(batch=5, epochs=2, shared=3), equal_clients(4), 3, models=DEEP, per_round=3)
-    assert_same(shared.server.g, train(FedAvg(batch=5, epochs=2), equal_clients(4), 3, models=DEEP, per_round=3).server)
+    assert_alike(shared.server.g, train(FedAvg(batch=5, epochs=2), equal_clients(4), 3, models=DEEP, per_round=3).server)
 
 
 def test_the_mean_is_uniform():
@@ -32,7 +32,7 @@ def test_the_mean_is_uniform():
 
 def test_nothing_shared_is_local():
     none = train(LGFedAvg(batch=4, epochs=2, shared=0), small_digits(), 3, models=DEEP)
-    assert_same(none.states, train(Local(batch=4, epochs=2), small_digits(), 3, models=DEEP).states)
+    assert_alike(none.states, train(Local(batch=4, epochs=2), small_digits(), 3, models=DEEP).states)
 
 
 @pytest.mark.parametrize("shared", [1, 2, ("dense1",)])
@@ -75,7 +75,7 @@ def test_the_warm_start_is_fedavg():
     warm = train(LGFedAvg(batch=0, warmup=3), equal_clients(), 3, models=DEEP)
     averaged = train(FedAvg(batch=0), equal_clients(), 3, models=DEEP)
     model = warm.training.engine.facts.models[0]
-    assert_same(model.join(warm.server.l_0, warm.server.g), averaged.server)
+    assert_alike(model.join(warm.server.l_0, warm.server.g), averaged.server)
     assert not warm.states
     losses = [[row["loss"] for row in trained.training.evaluate().to_dicts() if row["model"] == "personal"] for trained in (warm, averaged)]
     assert losses[0] == losses[1]
@@ -107,7 +107,7 @@ def test_a_run_can_be_resumed_inside_the_warm_start():
     again.restore(1, half.server, half.states)
     for _ in range(3):
         again.step()
-    assert_same(again.server, whole.server)
+    assert_alike(again.server, whole.server)
 
 
 def test_a_client_that_never_joined_predicts_with_the_first_local_layers():

@@ -5,7 +5,7 @@ import numpy as np
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.local import Local
 from tests.exact.plain import Circumstances, first_model, key, rows, sgd, weights
-from tests.harness import Fixed, assert_near, assert_same, begin, federation, leaves, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, federation, leaves, small_digits, train
 
 METHOD = Local(lr=0.2, epochs=2, batch=4)
 
@@ -25,7 +25,7 @@ def test_a_client_alone_is_fedavg_with_one_client():
     fed = small_digits()
     states = train(METHOD, fed, 3, per_round=1).states  # who would be sampled does not matter
     for i in range(4):
-        assert_same(states[i], train(FedAvg(lr=0.2, epochs=2, batch=4), fed, 3, selector=Fixed(i)).server)
+        assert_alike(states[i], train(FedAvg(lr=0.2, epochs=2, batch=4), fed, 3, selector=Fixed(i)).server)
 
 
 def test_training_stops_at_the_budget():
@@ -35,7 +35,7 @@ def test_training_stops_at_the_budget():
     per_epoch = sum(-(-n // 4) for n in fed.count["train"])
     stopped = train(method, fed, 4)
     assert [cost.steps for cost in stopped.costs] == [2 * per_epoch, 2 * per_epoch, 0, 0]
-    assert_same(stopped.states, train(method, fed, 2).states)
+    assert_alike(stopped.states, train(method, fed, 2).states)
     assert not np.array_equal(leaves(stopped.states)[1], leaves(train(method, fed, 1).states)[1])
 
 
@@ -58,7 +58,7 @@ def test_clients_that_are_held_out_train_too():
     """They are alone as all are, and what they would predict with untrained would flatter every other method."""
     whole = small_digits(3)
     fed = federation(whole.x, whole.y, [(9, 5, 6), (14, 5, 6), (19, 5, 6)], seen=1, scale=1 / 16)
-    assert_same(train(METHOD, fed, 2).states, train(METHOD, whole, 2).states)
+    assert_alike(train(METHOD, fed, 2).states, train(METHOD, whole, 2).states)
 
 
 def test_nothing_is_sent():
@@ -72,4 +72,4 @@ def test_every_client_may_have_an_architecture_of_its_own():
     for model, clients in (("mlp:6", (0, 2)), ("softmax", (1,))):
         alone = train(METHOD, fed, 2, models=(model,))
         for i in clients:
-            assert_same(mixed.states[i], alone.states[i])
+            assert_alike(mixed.states[i], alone.states[i])

@@ -12,7 +12,7 @@ from atoll.core.errors import AtollError
 from atoll.methods.pfedhn import PFedHN, made
 from atoll.models import build
 from tests.exact import dense
-from tests.harness import Fixed, assert_near, assert_same, begin, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, small_digits, train
 
 PLAIN = {"momentum": 0.0, "decay": 0.0, "alpha_decay": 0.0, "clip": 1e9, "batch": 64}  # plain steps, on all rows of a client
 
@@ -73,7 +73,7 @@ def test_a_step_of_a_linear_hypernetwork_in_closed_form():
 
 def test_without_local_steps_nothing_moves():
     phi, after = before_and_after(PFedHN(**PLAIN, K=0, hidden=5), small_digits(2))
-    assert_same(phi, after)
+    assert_alike(phi, after)
 
 
 def test_only_those_asked_move_their_vectors():

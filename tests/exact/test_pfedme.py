@@ -16,7 +16,7 @@ from atoll.data import load
 from atoll.methods.fedprox import FedProx
 from atoll.methods.pfedme import PFedMe
 from tests.exact.entropy import classes, entropy, entropy_gradient, kernel, rows
-from tests.harness import Fixed, assert_near, assert_same, begin, leaves, linear, normed, quadratics, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, leaves, linear, normed, quadratics, small_digits, train
 
 A, B = np.array([1, 2, 4, 0.5]), np.array([0, 1, -1, 3.0])
 LINEAR = ("softmax:bias=false",)
@@ -87,7 +87,7 @@ def test_the_server_mixes(beta):
     start, plain = started(method, small_digits(3)).server, train(method, small_digits(3), 1).server
     got = train(dataclasses.replace(method, beta=beta), small_digits(3), 1).server
     if beta == 1:
-        assert_same(got, plain)
+        assert_alike(got, plain)
     assert_near(got, [(1 - beta) * a + beta * b for a, b in zip(leaves(start), leaves(plain), strict=True)], 1e-5)
     assert abs(leaves(plain)[-1] - leaves(start)[-1]).max() > 1e-3
 
@@ -147,8 +147,8 @@ def test_a_round_starts_from_the_new_common_model():
     first, again = train(method, fed, 1), begin(method, fed)
     again.restore(1, first.server, {i: theta * 0.0 for i, theta in first.states.items()})
     again.step()
-    assert_same(again.server, training.server)
-    assert_same(again.engine.executor.dump_states(), training.engine.executor.dump_states())
+    assert_alike(again.server, training.server)
+    assert_alike(again.engine.executor.dump_states(), training.engine.executor.dump_states())
 
 
 def test_the_personal_model_is_theta():
@@ -185,7 +185,7 @@ def test_statistics_are_averaged_but_not_mixed():
     fed = small_digits(3)
     method, how = PFedMe(R=3, K=2, batch=4, lam=5.0, eta=0.1), {"models": (normed(fed),)}
     plain, doubled = train(method, fed, 1, **how), train(dataclasses.replace(method, beta=2.0), fed, 1, **how)
-    assert_same(doubled.server.tree["buffers"], plain.server.tree["buffers"])
+    assert_alike(doubled.server.tree["buffers"], plain.server.tree["buffers"])
     assert abs(leaves(doubled.server.tree["head"])[0] - leaves(plain.server.tree["head"])[0]).max() > 1e-3
     kept = [leaves(plain.states[i].tree["buffers"]) for i in range(3)]
     assert_near(plain.server.tree["buffers"], [np.mean(leaf, axis=0) for leaf in zip(*kept, strict=True)])

@@ -9,7 +9,7 @@ from atoll.methods.pooled import Pooled
 from atoll.parts.conditions import Conditions
 from atoll.study.training import check_method
 from tests.exact.plain import first_model, key, rows, sgd, weights
-from tests.harness import Fixed, assert_near, assert_same, begin, federation, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, federation, small_digits, train
 
 
 def test_it_is_sgd_on_the_train_rows_of_all_seen_clients():
@@ -29,7 +29,7 @@ def test_it_is_fedavg_with_one_client_that_owns_all_rows():
     order = np.concatenate([[42, 43, 44], np.arange(42), [45, 46, 47, 48]])  # a train row each for 0 to 2, all 42 train rows for 3, four test rows
     owner = federation(fed.x[order], fed.y[order], [(1, 0, 1)] * 3 + [(42, 0, 1)], scale=1 / 16)
     pooled = train(Pooled(lr=0.2, epochs=2, batch=4), fed, 3)
-    assert_same(pooled.server, train(FedAvg(lr=0.2, epochs=2, batch=4), owner, 3, selector=Fixed(3)).server)
+    assert_alike(pooled.server, train(FedAvg(lr=0.2, epochs=2, batch=4), owner, 3, selector=Fixed(3)).server)
 
 
 def test_with_full_batches_it_is_fedavg():
@@ -40,7 +40,7 @@ def test_with_full_batches_it_is_fedavg():
 def test_nothing_is_sent_and_no_client_can_fail():
     fed = small_digits()
     lost = train(Pooled(batch=4), fed, 2, conditions=Conditions(dropout=1.0, stragglers=1.0))
-    assert_same(lost.server, train(Pooled(batch=4), fed, 2).server)
+    assert_alike(lost.server, train(Pooled(batch=4), fed, 2).server)
     assert [(cost.bytes_down, cost.bytes_up, cost.steps) for cost in lost.costs] == [(0, 0, 17)] * 2  # 66 rows in batches of 4
     assert lost.states == {}
 

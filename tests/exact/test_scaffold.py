@@ -15,7 +15,7 @@ from atoll.core.method import method
 from atoll.methods.fedavg import FedAvg
 from atoll.methods.scaffold import Reply, Scaffold
 from tests.exact.plain import Circumstances, add, first_model, gradient, key, rows, sgd, weights
-from tests.harness import Fixed, assert_near, assert_same, begin, leaves, linear, normed, quadratics, small_digits, train
+from tests.harness import Fixed, assert_alike, assert_near, begin, leaves, linear, normed, quadratics, small_digits, train
 
 A, B = np.array([1.0, 2.0, 4.0, 0.5]), np.array([0.0, 1.0, -1.0, 3.0])
 QUADRATICS = Scaffold(lr=0.1, epochs=5, batch=0)
@@ -163,8 +163,8 @@ def test_lost_clients_count_neither_in_the_mean_nor_in_c():
     made = Scaffold(lr=0.2, epochs=2, batch=4)
     lost = train(made, fed, 2, conditions=Circumstances(gone={1: [1, 3], 2: [0, 1]}))
     asked = train(made, fed, 2, selector=Turns([0, 2], [2, 3]))
-    assert_same(lost.server, asked.server)
-    assert_same(lost.states, asked.states)
+    assert_alike(lost.server, asked.server)
+    assert_alike(lost.states, asked.states)
     assert set(lost.states) == {0, 2, 3}
 
 
