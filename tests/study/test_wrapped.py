@@ -52,5 +52,5 @@ def test_every_method_of_the_table_is_wrapped_or_refused_with_a_reason():
 
 
 def test_a_wrapper_that_does_not_exist():
-    with pytest.raises(AtollError, match=r"Unknown wrapper 'x'. .*Known: adagrad, adam, ft"):
+    with pytest.raises(AtollError, match=r"Unknown wrapper 'x'. .*Known: adagrad, adam, clustered, ft"):
         get("fedavg+x")
