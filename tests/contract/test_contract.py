@@ -17,7 +17,7 @@ from atoll.parts.conditions import Conditions
 from atoll.parts.devices import devices
 from atoll.study.training import Training
 from tests.cases import CASES, Bytes, Case
-from tests.harness import Fixed, Trained, assert_near, assert_same, begin, small_digits
+from tests.harness import Fixed, Trained, assert_near, assert_same, begin, small_digits, train
 
 # the tests of one method run in one process, where what it compiles is found again
 every_case = pytest.mark.parametrize("case", [pytest.param(case, id=name, marks=pytest.mark.xdist_group(name)) for name, case in CASES.items()])
@@ -30,9 +30,7 @@ def start(case: Case, clients: int = CLIENTS, **how) -> Training:
 
 
 def run(case: Case, rounds: int, clients: int = CLIENTS, **how) -> Trained:
-    training = start(case, clients, **how)
-    training.start()
-    return Trained(training, [training.step() for _ in range(rounds)])
+    return train(case.method, small_digits(clients, case.public), rounds, models=case.models, together=2, **how)
 
 
 def outcome(trained: Trained, ids: list[int] | None = None):

@@ -86,8 +86,21 @@ def moments(k: Client, features: Callable[[Batch], Array]) -> Moments:
 
 def feature_size(model: Model, w: Vector) -> int:
     """d, the number of values of a feature (the input of the last block)."""
-    x = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.int32 if model.task == "sequence" else jnp.float32)
-    return jax.eval_shape(model.features, w, x).shape[-1]
+    return feature_shape(model, w)[-1]
+
+
+def feature_shape(model: Model, w: Vector) -> tuple[int, ...]:
+    """Shape of one row's input of the last block. Models of texts take tokens and refuse numbers, whatever their task."""
+
+    def of(kind: Any) -> tuple[int, ...]:
+        return jax.eval_shape(model.features, w, jax.ShapeDtypeStruct((1, *model.input_shape), kind)).shape[1:]
+
+    if model.task == "sequence":
+        return of(jnp.int32)
+    try:
+        return of(jnp.float32)
+    except ValueError:
+        return of(jnp.int32)
 
 
 def covariance(z: Array, mask: Array) -> Array:

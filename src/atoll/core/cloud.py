@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 from tree_math import Vector
 
+from atoll.core.clusters import alike
 from atoll.core.federation import Fed
 
 
@@ -20,8 +21,7 @@ class Cloud(NamedTuple):
 
 def first_models(fed: Fed) -> Cloud:
     """The common first model for every client."""
-    w = fed.model.init(fed.key())
-    return Cloud(jax.tree.map(lambda leaf: jnp.repeat(leaf[None], fed.n, axis=0), w), jnp.zeros(fed.n, bool))
+    return Cloud(alike(fed.model.init(fed.key()), fed.n), jnp.zeros(fed.n, bool))
 
 
 def received(s: Cloud, ids: np.ndarray, w: Vector) -> Cloud:

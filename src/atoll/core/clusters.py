@@ -113,6 +113,18 @@ def hierarchy(d: np.ndarray, linkage: str, threshold: float | None = None, *, k:
     return numbered(scipy.cluster.hierarchy.fcluster(merged, threshold, "distance"))
 
 
+def in_mean_distances(threshold: float, d: np.ndarray) -> float:
+    """A threshold that counts in the mean of the distances d of all pairs; where there is no pair it stays what it is."""
+    return threshold * max(d.mean(), np.finfo(float).tiny) if len(d) else threshold
+
+
+def table(n: int, ids: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """int32 [n], the clusters `label` of the clients `ids`, -1 for all others."""
+    cluster = np.full(n, -1, np.int32)
+    cluster[ids] = label
+    return cluster
+
+
 def numbered(labels: np.ndarray) -> np.ndarray:
     """int32 labels 0, 1, ... in the order of their first members."""
     _, first, label = np.unique(labels, return_index=True, return_inverse=True)
@@ -125,7 +137,7 @@ def means(ws: Any, label: np.ndarray) -> Any:
     return jax.tree.map(lambda leaf: jnp.tensordot(share, leaf, axes=1), ws)
 
 
-def welcome(
+def placed_first(
     fed: Fed, clients: np.ndarray, cluster: np.ndarray, program: Callable[..., Any], shared: Any, find: Callable[[Any], Array]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Asks those of `clients` that have no cluster yet (-1 in `cluster` [n]) to run `program`; `find(reply)` says which is theirs.
@@ -142,6 +154,18 @@ def welcome(
     if not len(clients):
         raise NobodyAnswered
     return cluster, clients
+
+
+class Found(NamedTuple):
+    """Clusters found by the updates of clients from one model."""
+
+    w: Vector  # that model
+    centre: Vector  # [clusters, ...] parameters of the mean update of each cluster's clients
+
+
+def nearest(found: Found, dw: Vector, metric: str) -> Array:
+    """The number (int32) of the cluster whose mean update is nearest to dw (parameters)."""
+    return jnp.argmin(distances_to(found.centre, dw, metric))
 
 
 class Mine(NamedTuple):

@@ -210,6 +210,11 @@ class Alike(NamedTuple):
     reply: Any  # stacked
 
 
+def by_client(ids: np.ndarray, parts: list[Alike]) -> dict[int, Any]:
+    """What each of the clients `ids`, who answered, replied to an ask with the fold `apart`."""
+    return {int(ids[at]): jax.tree.map(lambda leaf, n=n: leaf[n], part.reply) for part in parts for n, at in enumerate(part.at)}
+
+
 @dataclass(frozen=True)
 class Apart:
     """A list of Alike: replies that differ in form, as the models of several architectures do, stacked form by form."""

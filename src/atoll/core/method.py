@@ -95,6 +95,11 @@ def on_host(program: Callable[..., Any]) -> Callable[..., Any]:
     return program
 
 
+def shown(made: Any, server: Any) -> Any:
+    """What a method in the state `server` shows its clients: `share(server)`, by default all of it."""
+    return made.share(server) if hasattr(made, "share") else server
+
+
 def welcome(made: Any, shared: Any) -> Any:
     """What of `shared` a client joins from: the method's `welcome(shared)`, by default all of it."""
     return made.welcome(shared) if hasattr(made, "welcome") else shared

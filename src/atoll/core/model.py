@@ -175,6 +175,13 @@ class Model:
             raise unknown(f"block of model {self.name!r}", name, self.blocks)
         return tuple(b for b in self.blocks if b in names)
 
+    def above_first(self, lower: int, who: str) -> tuple[str, ...]:
+        """The blocks above the `lower` first ones, counted as in `personal_blocks`. AtollError, which names `who` asks, where none is left."""
+        blocks = len(self.firsts or self.blocks)
+        if lower >= blocks:
+            raise AtollError(f"{who}(lower={lower}): model {self.name!r} has {blocks} blocks, and the server needs one too. Take another.")
+        return self.personal_blocks(blocks - lower)
+
     def parameters(self, w: Vector) -> Vector:
         """w without its buffers."""
         return Vector(_without_buffers(w.tree))

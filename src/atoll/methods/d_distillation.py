@@ -13,7 +13,7 @@ from tree_math import Vector
 from atoll.core.client import Client
 from atoll.core.errors import AtollError
 from atoll.core.federation import Fed
-from atoll.core.fold import apart
+from atoll.core.fold import apart, by_client
 from atoll.core.graph import graph, metropolis
 from atoll.core.keys import host_generator, shuffle
 from atoll.core.local import masked_mean, row_losses, sgd
@@ -94,7 +94,7 @@ class DDistillation:
         B = host_generator(fed.seed, "reference", fed.round).permutation(R)[: self.exchanged].astype(np.int32)
         to = [jnp.zeros((len(neighbours(W, i, S)), 0)) for i in S]  # no bytes: how many letters a device writes
         sent = fed.ask(S, self.send, B, each=to, reduce=apart)
-        z = {int(sent.ids[at]): part.reply.z[n, 0] for part in sent.reply if part.reply.z.shape[1] for n, at in enumerate(part.at)}
+        z = {i: letters.z[0] for i, letters in by_client(sent.ids, sent.reply).items() if len(letters.z)}
         near = [neighbours(W, i, sent.ids) for i in sent.ids]
         nothing = np.zeros((0, len(B), fed.outputs), np.float32)
         mail = [Mail(W[i, N].astype(np.float32), np.stack([z[j] for j in N]) if len(N) else nothing) for i, N in zip(sent.ids, near, strict=True)]

@@ -15,7 +15,7 @@ from tree_math import Vector
 from atoll.core.client import Client
 from atoll.core.errors import AtollError
 from atoll.core.federation import Fed
-from atoll.core.fold import apart
+from atoll.core.fold import apart, by_client
 from atoll.core.local import descend, masked_mean, row_losses, stepped
 from atoll.core.method import hyper, method
 from atoll.core.model import Model
@@ -95,7 +95,7 @@ class FedGKT:
         up = fed.ask(S, self.update)
         sizes = [jnp.zeros((-(-int(fed.rows[k]) // self.batch) * self.batch, 0)) for k in up.ids]  # no bytes: how many rows are wanted
         up = fed.ask(up.ids, self.upload, each=sizes, reduce=apart)  # get h, z_k, y
-        found = {int(up.ids[at]): jax.tree.map(lambda leaf, n=n: leaf[n], part.reply) for part in up.reply for n, at in enumerate(part.at)}
+        found = by_client(up.ids, up.reply)
         ids = sorted(found)
         h, z, y = (np.concatenate([np.asarray(leaf) for leaf in leaves]) for leaves in zip(*(found[k] for k in ids), strict=True))
         mask = np.concatenate([np.arange(len(found[k].y)) < fed.rows[k] for k in ids]).astype(np.float32)
@@ -142,10 +142,7 @@ class FedGKT:
         return h.reshape(len(h), -1) @ c["kernel"] + c["bias"], Vector({**buffered.tree, C: c}), h
 
     def _upper(self, model: Model) -> tuple[str, ...]:
-        blocks = len(model.firsts or model.blocks)
-        if self.lower >= blocks:
-            raise AtollError(f"FedGKT(lower={self.lower}): model {model.name!r} has {blocks} blocks, and the server needs one too. Take another.")
-        return model.personal_blocks(blocks - self.lower)
+        return model.above_first(self.lower, "FedGKT")
 
     def _optimizer(self) -> Any:
         return optax.chain(optax.add_decayed_weights(self.decay), optax.sgd(self.lr, self.momentum or None, nesterov=self.momentum > 0))

@@ -11,7 +11,7 @@ from jax import Array
 from tree_math import Vector
 
 from atoll.core.client import Client
-from atoll.core.clusters import Mine, cosines_with, count, decomposed, gram, in_clusters, k_means, means, one, placed, trained, welcome
+from atoll.core.clusters import Mine, cosines_with, count, decomposed, gram, in_clusters, k_means, means, one, placed, placed_first, table, trained
 from atoll.core.federation import Fed
 from atoll.core.fold import GroupMean
 from atoll.core.keys import host_generator
@@ -73,12 +73,10 @@ class FedGroup:
         E = decomposed(gram(fed.model.parameters(up.dW)), self.g)  # E_ij <- cos(dW_i, V_j), V the first g singular directions; EDC(i, k) = 1/g ||E_i - E_k||
         label = k_means(E, self.g, int(random.integers(1 << 31)))
         w = jax.tree.map(lambda a, b: a + b, w0, means(up.dW, label))  # a group begins with the mean of its clients' models
-        group = np.full(fed.n, -1, np.int32)
-        group[up.ids] = label
-        return Server(w0, w, fed.model.parameters(means(up.dW, label)), group)
+        return Server(w0, w, fed.model.parameters(means(up.dW, label)), table(fed.n, up.ids, label))
 
     def round(self, s: Server, fed: Fed) -> Server:
-        group, S = welcome(fed, fed.sample(), s.group, self.pretrain, s.w0, lambda up: self._nearest(s, fed.model.parameters(up.dW)))
+        group, S = placed_first(fed, fed.sample(), s.group, self.pretrain, s.w0, lambda up: self._nearest(s, fed.model.parameters(up.dW)))
         up = fed.ask(S, self.update, each=in_clusters(s.w, group[S]), reduce=GroupMean(count(s.w)))
         w = trained(s.w, up.w, up.weight)  # w~_j <- sum_i n_i / n w_i over the group's clients
         return s._replace(w=between(w, fed.model.parameters(w), self.eta_G), group=group)

@@ -11,7 +11,7 @@ from jax import Array
 from tree_math import Vector
 
 from atoll.core.client import Client
-from atoll.core.clusters import count, distances_to, gram, k_means, means, one, placed, points, trained
+from atoll.core.clusters import alike, count, distances_to, gram, k_means, means, one, placed, points, trained
 from atoll.core.federation import Fed
 from atoll.core.keys import host_generator
 from atoll.core.local import sgd
@@ -63,8 +63,7 @@ class FeSEM:
     K: int = hyper(3, ge=1)  # centres
 
     def init(self, fed: Fed) -> Server:
-        w = fed.model.init(fed.key())
-        theta = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], fed.n, axis=0), w)
+        theta = alike(fed.model.init(fed.key()), fed.n)
         return Server(theta, jax.tree.map(lambda leaf: leaf[:0], theta), np.full(fed.n, -1, np.int32))
 
     def share(self, s: Server) -> Shared:

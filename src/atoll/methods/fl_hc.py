@@ -11,19 +11,28 @@ from jax import Array
 from tree_math import Vector
 
 from atoll.core.client import Client
-from atoll.core.clusters import Mine, count, distances, distances_to, hierarchy, in_clusters, means, one, placed, trained, welcome
+from atoll.core.clusters import (
+    Found,
+    Mine,
+    alike,
+    count,
+    distances,
+    hierarchy,
+    in_clusters,
+    in_mean_distances,
+    means,
+    nearest,
+    one,
+    placed,
+    placed_first,
+    table,
+    trained,
+)  # fmt: skip
 from atoll.core.errors import AtollError
 from atoll.core.federation import Fed
 from atoll.core.fold import GroupMean
 from atoll.core.local import sgd
 from atoll.core.method import hyper, method
-
-
-class Found(NamedTuple):
-    """What the round of clustering found."""
-
-    w: Vector  # the common model of that round
-    centre: Vector  # [clusters, ...] parameters of the mean update from w of each cluster's clients
 
 
 class Server(NamedTuple):
@@ -87,7 +96,7 @@ class FLHC:
         S = fed.sample()
         if s.found is not None:
             found = s.found
-            cluster, S = welcome(fed, S, s.cluster, self.fine_tune, found.w, lambda up: self._nearest(found, up.dw))
+            cluster, S = placed_first(fed, S, s.cluster, self.fine_tune, found.w, lambda up: nearest(found, up.dw, self.metric))
             s = s._replace(cluster=cluster)
         up = fed.ask(S, self.update, each=in_clusters(s.w, s.cluster[S]), reduce=GroupMean(count(s.w)))
         return s._replace(w=trained(s.w, up.w, up.weight))  # in every cluster c: w_c <- sum_k n_k / n_c w_k
@@ -95,12 +104,10 @@ class FLHC:
     def _clustered(self, w: Vector, fed: Fed) -> Server:
         up = fed.ask(fed.everyone(), self.fine_tune, w)  # all clients k: dw_k <- ClientUpdate(k, w) - w
         d = distances(up.dw, self.metric)
-        T = self.threshold * max(d.mean(), np.finfo(float).tiny) if self.relative and len(d) else self.threshold
+        T = in_mean_distances(self.threshold, d) if self.relative else self.threshold
         label = hierarchy(d, self.linkage, T)  # merge clusters until none are within T
-        cluster = np.full(fed.n, -1, np.int32)
-        cluster[up.ids] = label
-        theta = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], label.max() + 1, axis=0), w)  # each cluster starts from w
-        return Server(theta, cluster, Found(w, means(up.dw, label)))
+        theta = alike(w, label.max() + 1)  # each cluster starts from w
+        return Server(theta, table(fed.n, up.ids, label), Found(w, means(up.dw, label)))
 
     def fine_tune(self, k: Client, w: Vector) -> Update:
         return Update(k.model.parameters(self._train(k, w) - w))
@@ -115,10 +122,7 @@ class FLHC:
         if s.found is None:
             return jnp.int32(0)
         found = s.found
-        return placed(k, s.cluster, lambda: self._nearest(found, self.fine_tune(k, found.w).dw))
+        return placed(k, s.cluster, lambda: nearest(found, self.fine_tune(k, found.w).dw, self.metric))
 
     def _train(self, k: Client, w: Vector) -> Vector:
         return sgd(k, w, self.lr, epochs=self.epochs, batch=self.batch)[0]
-
-    def _nearest(self, found: Found, dw: Vector) -> Array:
-        return jnp.argmin(distances_to(found.centre, dw, self.metric))

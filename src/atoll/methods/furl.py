@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from tree_math import Vector
 
+from atoll.core.adaptation import feature_shape
 from atoll.core.client import Client
 from atoll.core.errors import AtollError
 from atoll.core.federation import Fed
@@ -17,6 +18,7 @@ from atoll.core.fold import mean
 from atoll.core.local import masked_mean, row_losses, stepped
 from atoll.core.method import hyper, method
 from atoll.core.model import Model
+from atoll.core.norm import shapes
 from atoll.core.rows import Batch
 from atoll.models.zoo import mlp, size
 
@@ -119,14 +121,4 @@ class FURL:
 @functools.lru_cache(maxsize=64)
 def _mlp(model: Model, d: int, hidden: int) -> Model:
     """Features of the model and d values -> its outputs."""
-    return mlp((_features(model) + d,), model.outputs, model.task, hidden=hidden)
-
-
-def _features(model: Model) -> int:
-    """Number of values that go into the head. A model of texts takes tokens and refuses numbers."""
-    w = jax.eval_shape(model.init, jax.random.key(0))
-    try:
-        h = jax.eval_shape(model.features, w, jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32))
-    except ValueError:
-        h = jax.eval_shape(model.features, w, jax.ShapeDtypeStruct((1, *model.input_shape), jnp.int32))
-    return size(h.shape[1:])
+    return mlp((size(feature_shape(model, shapes(model))) + d,), model.outputs, model.task, hidden=hidden)

@@ -12,6 +12,7 @@ from tree_math import Vector
 
 from atoll.core.client import Client
 from atoll.core.cloud import cosines, mix, sum_rows
+from atoll.core.clusters import alike
 from atoll.core.federation import Fed
 from atoll.core.local import data_loss, sgd
 from atoll.core.method import hyper, method
@@ -70,7 +71,7 @@ class PFedGraph:
 
     def init(self, fed: Fed) -> Cloud:
         first = fed.model.init(fed.key())
-        return Cloud(first, jax.tree.map(lambda leaf: jnp.repeat(leaf[None], fed.n, axis=0), first), np.zeros(fed.n, np.float32))
+        return Cloud(first, alike(first, fed.n), np.zeros(fed.n, np.float32))
 
     def share(self, s: Cloud) -> None:
         return None  # nobody sees the others' models

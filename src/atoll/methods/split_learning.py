@@ -12,7 +12,6 @@ from jax import Array
 from tree_math import Vector
 
 from atoll.core.client import Client
-from atoll.core.errors import AtollError
 from atoll.core.federation import Fed, NobodyAnswered
 from atoll.core.local import row_losses, step, stepped
 from atoll.core.method import hyper, method
@@ -137,10 +136,7 @@ class SplitLearning:
         return ([self.batch] * whole + [rest] * (rest > 0)) * self.epochs
 
     def _upper(self, model: Model) -> tuple[str, ...]:
-        blocks = len(model.firsts or model.blocks)
-        if self.lower >= blocks:
-            raise AtollError(f"SplitLearning(lower={self.lower}): model {model.name!r} has {blocks} blocks, and the server needs one too. Take another.")
-        return model.personal_blocks(blocks - self.lower)
+        return model.above_first(self.lower, "SplitLearning")
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 from atoll.core.method import method
@@ -39,6 +40,16 @@ class Wrapping:
 def title_of(kind: type[Any]) -> str:
     """The name that a method's class goes by in tables."""
     return getattr(kind, "label", kind.__name__)
+
+
+def passed_on(name: str) -> Callable[..., Any]:
+    """A function of the method inside, as a function of the wrapper's class."""
+
+    def call(self: Any, *arguments: Any) -> Any:
+        return getattr(self.inner, name)(*arguments)
+
+    call.__name__ = name
+    return call
 
 
 def completed(cls: type[Any], more: dict[str, tuple[str, Any]], name: str, doc: str) -> type[Any]:

@@ -12,21 +12,14 @@ from jax import Array
 from tree_math import Vector
 
 from atoll.core.client import Client
-from atoll.core.clusters import distances, distances_to, hierarchy, means, one, placed, side_by_side, welcome
+from atoll.core.clusters import Found, distances, hierarchy, in_mean_distances, means, nearest, one, placed, placed_first, side_by_side, table
 from atoll.core.errors import AtollError
 from atoll.core.federation import Fed, NobodyAnswered
 from atoll.core.local import sgd
-from atoll.core.method import hyper, hyperparameters, stateless
-from atoll.parts.around import Around, Wrapping, completed, title_of
+from atoll.core.method import hyper, hyperparameters, shown, stateless, welcome
+from atoll.parts.around import Around, Wrapping, completed, passed_on, title_of
 
-PASSED_ON = ("personalize", "global_model", "before")  # what is given the method's own shared value, of the client's cluster
-
-
-class Found(NamedTuple):
-    """What the first round found."""
-
-    w: Vector  # the fresh model from which all clients trained
-    centre: Vector  # [clusters, ...] parameters of the mean update of each cluster's clients
+WITH_ITS_OWN = ("personalize", "global_model", "before")  # what is given the method's own shared value, of the client's cluster
 
 
 class Server(NamedTuple):
@@ -82,21 +75,20 @@ def clustered(kind: type[Any]) -> type[Any]:
             return Server((self.inner.init(fed),), np.zeros(fed.n, np.int32), None)
 
         def share(self, s: Server) -> Shown:
-            shown = [_shown(self.inner, state) for state in s.inner]
-            return Shown(_stacked(self.label, shown), s.cluster, s.found)
+            return Shown(_stacked(self.label, [shown(self.inner, state) for state in s.inner]), s.cluster, s.found)
 
         def round(self, s: Server, fed: Fed) -> Server:
             if s.found is None:
                 s = self._clustered(s, fed)
             assert s.found is not None
             found = s.found
-            cluster, chosen = welcome(fed, fed.sample(), s.cluster, self.pretrain, found.w, lambda up: self._nearest(found, up.dw))
+            cluster, chosen = placed_first(fed, fed.sample(), s.cluster, self.pretrain, found.w, lambda up: nearest(found, up.dw, self.cluster_metric))
             states, start, end, trained = list(s.inner), fed.traffic.clock, fed.traffic.clock, False
             for c in np.unique(cluster[chosen]):
                 state = states[c]
                 fed.traffic.clock = start  # clusters train at the same time
                 try:
-                    states[c] = self.inner.round(state, fed.within(np.flatnonzero(cluster == c), self.inner, _shown(self.inner, state)))
+                    states[c] = self.inner.round(state, fed.within(np.flatnonzero(cluster == c), self.inner, shown(self.inner, state)))
                     trained = True
                 except NobodyAnswered:  # of this cluster: it keeps its state
                     pass
@@ -111,11 +103,9 @@ def clustered(kind: type[Any]) -> type[Any]:
             w = fed.model.init(fed.key("clusters"))
             up = fed.ask(fed.everyone(), self.pretrain, w)
             d = distances(up.dw, self.cluster_metric)
-            apart = self.cluster_threshold * max(d.mean(), np.finfo(float).tiny) if self.cluster_threshold and len(d) else None
+            apart = in_mean_distances(self.cluster_threshold, d) if self.cluster_threshold else None
             found = hierarchy(d, self.cluster_linkage, apart, k=self.cluster_k)
-            cluster = np.full(fed.n, -1, np.int32)
-            cluster[up.ids] = found
-            return Server(s.inner * (int(found.max()) + 1), cluster, Found(w, means(up.dw, found)))
+            return Server(s.inner * (int(found.max()) + 1), table(fed.n, up.ids, found), Found(w, means(up.dw, found)))
 
         @stateless
         def pretrain(self, k: Client, w: Vector) -> Update:
@@ -126,22 +116,19 @@ def clustered(kind: type[Any]) -> type[Any]:
             if s.found is None:
                 return jnp.int32(0)
             found = s.found
-            return placed(k, s.cluster, lambda: self._nearest(found, self.pretrain(k, found.w).dw))
-
-        def _nearest(self, found: Found, dw: Vector) -> Array:
-            return jnp.argmin(distances_to(found.centre, dw, self.cluster_metric))
+            return placed(k, s.cluster, lambda: nearest(found, self.pretrain(k, found.w).dw, self.cluster_metric))
 
         def _of(self, k: Client, s: Shown) -> Any:
             """What the method shows in k's cluster."""
             return one(s.inner, self.cluster(k, s))
 
-    for given in PASSED_ON:
+    for given in WITH_ITS_OWN:
         if hasattr(kind, given):
             setattr(InClusters, given, _with_its_own(given))
     if hasattr(kind, "join"):
         InClusters.join = _joining  # type: ignore[attr-defined]
     if hasattr(kind, "predict"):
-        InClusters.predict = lambda self, k, w, x: self.inner.predict(k, w, x)  # type: ignore[attr-defined]
+        InClusters.predict = passed_on("predict")  # type: ignore[attr-defined]
     more = {
         "cluster_k": ("int", hyper(4, ge=1)),  # clusters
         "cluster_threshold": ("float", hyper(0.0, ge=0)),  # in mean distances of all pairs; 0 = as many clusters as cluster_k
@@ -170,10 +157,6 @@ _DOC = """{title} in clusters: before the first round clients that learn alike a
     """
 
 
-def _shown(inner: Any, state: Any) -> Any:
-    return inner.share(state) if hasattr(inner, "share") else state
-
-
 def _stacked(title: str, shown: list[Any]) -> Any:
     try:
         return side_by_side(shown)
@@ -190,5 +173,4 @@ def _with_its_own(name: str) -> Any:
 
 
 def _joining(self: Any, k: Client, shared: Shown) -> Any:
-    own = self._of(k, shared)
-    return self.inner.join(k, self.inner.welcome(own) if hasattr(self.inner, "welcome") else own)
+    return self.inner.join(k, welcome(self.inner, self._of(k, shared)))

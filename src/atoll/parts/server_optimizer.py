@@ -14,9 +14,9 @@ from tree_math import Vector
 
 from atoll.core.errors import AtollError
 from atoll.core.federation import Fed
-from atoll.core.method import hyper, label
+from atoll.core.method import hyper, label, shown
 from atoll.core.model import BUFFERS, Model
-from atoll.parts.around import Around, Wrapping, completed, title_of
+from atoll.parts.around import Around, Wrapping, completed, passed_on, title_of
 
 PASSED_ON = ("personalize", "global_model", "predict", "before", "join", "welcome", "cluster")  # what a method may define beside init, round and share
 
@@ -87,7 +87,7 @@ def _optimized(kind: type[Any], name: str) -> type[Any]:
             return State(s, zeros, jax.tree.map(lambda leaf: jnp.full_like(leaf, tau2), x))  # v_(-1) = tau^2
 
         def share(self, s: State) -> Any:
-            return self.inner.share(s.inner) if hasattr(self.inner, "share") else s.inner
+            return shown(self.inner, s.inner)
 
         def round(self, s: State, fed: Fed) -> State:
             new = self.inner.round(s.inner, fed)
@@ -105,7 +105,7 @@ def _optimized(kind: type[Any], name: str) -> type[Any]:
 
     for given in PASSED_ON:
         if hasattr(kind, given):
-            setattr(Optimized, given, _passed_on(given))
+            setattr(Optimized, given, passed_on(given))
     more = {
         "server_lr": ("float", hyper(rule.lr, gt=0)),  # eta
         "server_beta1": ("float", hyper(0.9, ge=0, lt=1)),
@@ -114,14 +114,6 @@ def _optimized(kind: type[Any], name: str) -> type[Any]:
         more |= {"server_tau": ("float", hyper(1e-3, gt=0))}
         more |= {"server_beta2": ("float", hyper(0.99, ge=0, lt=1))}
     return completed(Optimized, more, rule.title, _DOC.format(title=title, rule=rule.title))
-
-
-def _passed_on(name: str) -> Callable[..., Any]:
-    def call(self: Any, *arguments: Any) -> Any:
-        return getattr(self.inner, name)(*arguments)
-
-    call.__name__ = name
-    return call
 
 
 def _common(state: Any, models: tuple[Model, ...], title: str) -> Vector:

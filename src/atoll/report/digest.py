@@ -20,6 +20,7 @@ class Digest:
     common: pl.DataFrame  # the same of global models
     unseen: pl.DataFrame  # personal models, test rows, clients held out
     clusters: pl.DataFrame  # all rounds, as metrics.memberships
+    agreement: pl.DataFrame  # all rounds, as metrics.agreement with the known groups
     table: pl.DataFrame  # one row per method, in the order of status.json
 
     @property
@@ -66,9 +67,10 @@ def digest(run: Run) -> Digest:
     common = metrics.client_scores(clients, chosen, regression=regression, model="global")
     unseen = metrics.client_scores(clients, chosen, regression=regression, seen=False)
     clusters = metrics.memberships(clients)
+    agreement = metrics.agreement(clusters, run.data.get("groups"))
     table = _table(run, clients, chosen, scores, common, unseen)
-    table = table.join(_agreement(run, chosen, clusters), on="method", how="left", maintain_order="left")
-    return Digest(run, chosen, scores, common, unseen, clusters, table)
+    table = table.join(agreement, on=["method", "round"], how="left", maintain_order="left")
+    return Digest(run, chosen, scores, common, unseen, clusters, agreement, table)
 
 
 def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.DataFrame, common: pl.DataFrame, unseen: pl.DataFrame) -> pl.DataFrame:
@@ -95,12 +97,6 @@ def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.Dat
     for part in parts:
         table = table.join(part, on="method", how="left", maintain_order="left")
     return table
-
-
-def _agreement(run: Run, chosen: pl.DataFrame, clusters: pl.DataFrame) -> pl.DataFrame:
-    """Clusters at the round that counts, and how they agree with known groups."""
-    there = clusters.join(chosen.select("method", "round"), on=["method", "round"], how="semi", maintain_order="left")
-    return metrics.agreement(there, run.data.get("groups")).drop("round")
 
 
 def _methods(run: Run) -> pl.DataFrame:

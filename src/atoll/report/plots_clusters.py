@@ -9,7 +9,6 @@ import plotly.graph_objects as go
 import polars as pl
 from scipy.optimize import linear_sum_assignment
 
-from atoll import metrics
 from atoll.report import words
 from atoll.report.colours import METHODS, Style
 from atoll.report.digest import Digest
@@ -26,7 +25,7 @@ def clusters(d: Digest, look: dict[str, Style]) -> Iterator[Chart]:
     groups = d.run.data.get("groups")
     if names:
         yield _memberships(d, names, groups)
-        agreed = metrics.agreement(d.clusters, groups).drop_nulls("adjusted_rand")
+        agreed = d.agreement.drop_nulls("adjusted_rand")
         if agreed["round"].n_unique() > 1:
             yield _agreement(agreed, [m for m in names if m in set(agreed["method"])], look)
 

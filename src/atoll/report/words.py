@@ -28,7 +28,7 @@ def count(value: float | None) -> str:
 
 def index(value: float | None) -> str:
     """A number between -1 and 1 with two digits behind the point."""
-    return DASH if _nothing(value) else f"{value + 0.0:.2f}".replace("-0.00", "0.00")  # type: ignore[operator]
+    return DASH if _nothing(value) else f"{value:.2f}".replace("-0.00", "0.00")
 
 
 def size(n: float | None) -> str:

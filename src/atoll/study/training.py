@@ -15,7 +15,7 @@ import psutil
 
 from atoll.core.errors import AtollError
 from atoll.core.federation import Conditions, Facts, Fed, NobodyAnswered, Selector
-from atoll.core.method import label, the_same
+from atoll.core.method import label, shown, the_same
 from atoll.core.model import Model
 from atoll.core.program import MODELS, SCORED
 from atoll.data.federation import Federation
@@ -100,7 +100,7 @@ class Training:
     @property
     def shared(self) -> Any:
         """What the server shows its clients: `share(server)`, by default all of its state."""
-        return self.method.share(self.server) if hasattr(self.method, "share") else self.server
+        return shown(self.method, self.server)
 
     def step(self) -> RoundCost:
         """Runs the next round."""
