@@ -13,7 +13,7 @@ test: .venv/.dev  ## the tests that every change must pass
 	$(BIN)/python -m pytest -m "not long" --numprocesses auto --dist loadgroup
 
 test-long: .venv/.dev  ## tests that take minutes, and identities bit for bit, compiled as users compile
-	$(BIN)/python -m pytest -m long
+	XLA_FLAGS= JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -m long
 	XLA_FLAGS= JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -m "not long" tests/exact
 
 check: .venv/.dev  ## style and types

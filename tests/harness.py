@@ -160,10 +160,10 @@ def assert_same(a: Any, b: Any) -> None:
         np.testing.assert_array_equal(x, y)
 
 
-def assert_alike(a: Any, b: Any, rounding: float = 1e-5) -> None:
+def assert_alike(a: Any, b: Any) -> None:
     """Of two programs that do the same: equal bit for bit, and up to rounding where tests are compiled plainly (tests/conftest.py), which rounds them apart."""
     if "fusion_emitters=false" in os.environ.get("XLA_FLAGS", ""):
-        assert_near(a, b, rounding)
+        assert_near(a, b)
     else:
         assert_same(a, b)
 

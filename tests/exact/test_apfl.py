@@ -50,13 +50,15 @@ def batches(client, n, size, epochs, round):
         position = jnp.arange(t % per_epoch * size, min((t % per_epoch + 1) * size, n), dtype=jnp.int32)
         yield np.asarray(shuffle(position, jnp.int32(n), key, t // per_epoch))
 
+BITS = pytest.param("normed", marks=pytest.mark.long)  # BatchNorm enlarges rounding: only where tests are compiled as users compile
+
 
 def models(fed):
     """Their names and a net with BatchNorm."""
     return {"mlp": ("mlp:6",), "normed": (normed(fed),)}
 
 
-@pytest.mark.parametrize("model", ["mlp", "normed"])
+@pytest.mark.parametrize("model", ["mlp", BITS])
 def test_alpha_1_is_local_training(model):
     """The mixture is v_i alone and the chain rule's factor is 1: the bits of Local, from the same first model and the same batches, whatever w does.
     Clients are ragged and not all are asked, so w moves as it likes."""
@@ -65,9 +67,8 @@ def test_alpha_1_is_local_training(model):
     got = train(APFL(lr=0.1, epochs=2, batch=4, alpha=1.0, adaptive=False), fed, 3, **how)
     wanted = train(Local(lr=0.1, epochs=2, batch=4), fed, 3, models=how["models"])
     for i in (0, 2):
-        if model == "mlp":
-            assert_alike(got.states[i].v, wanted.states[i])
-        assert_near(got.states[i].v, wanted.states[i], 1e-3)  # with BatchNorm XLA rounds differently in another program
+        assert_alike(parameters(got.states[i].v), parameters(wanted.states[i]))
+        assert_near(got.states[i].v, wanted.states[i], 1e-6)  # statistics: XLA may round a variance differently in another program
     assert not np.array_equal(leaves(got.server)[-1], leaves(got.states[0].v)[-1])
 
 
@@ -87,17 +88,14 @@ def test_alpha_0_is_the_common_model(model):
     assert not np.array_equal(leaves(trained.server)[-1], leaves(training.server)[-1])
 
 
-@pytest.mark.parametrize("model", ["mlp", "normed"])
+@pytest.mark.parametrize("model", ["mlp", BITS])
 def test_the_common_model_is_fedavgs_for_every_alpha(model):
-    """Equally large clients, so FedAvg's weights are equal, too: the same bits, adaptive or not; with BatchNorm XLA rounds differently in another program."""
+    """Equally large clients, so FedAvg's weights are equal, too: the same bits, adaptive or not."""
     fed = equal_clients()
     how = {"models": models(fed)[model], "per_round": 2}
     wanted = train(FedAvg(lr=0.1, epochs=2, batch=5), fed, 3, **how).server
     for alpha, adaptive in ((0.0, False), (0.3, False), (1.0, False), (0.5, True)):
-        got = train(APFL(lr=0.1, epochs=2, batch=5, alpha=alpha, adaptive=adaptive), fed, 3, **how).server
-        if model == "mlp":
-            assert_alike(got, wanted)
-        assert_near(got, wanted, 1e-2)
+        assert_alike(train(APFL(lr=0.1, epochs=2, batch=5, alpha=alpha, adaptive=adaptive), fed, 3, **how).server, wanted)
 
 
 def test_the_mean_is_uniform():

@@ -55,11 +55,11 @@ def filled(run):
 
 @pytest.mark.parametrize("redundant", [0, 2])
 def test_where_labels_are_even_it_is_fedavg(redundant):
-    """Whether decoys are uploaded or nothing at all; up to rounding, which XLA may do differently in another program."""
+    """Bit for bit, whether decoys are uploaded or nothing at all."""
     fed = counted((3, 3, 3, 3), (2, 2, 2, 2))
     a, b = (train(m, fed, 2) for m in (FAug(**HOW, **SMALL | {"redundant": redundant}), FedAvg(**HOW)))
     assert np.asarray(a.server.maker.known).any() == (redundant > 0)
-    assert_near(a.server.w, b.server, 1e-6)
+    assert_alike(a.server.w, b.server)
 
 
 @pytest.mark.parametrize("engine", ["simulate", "wire"])

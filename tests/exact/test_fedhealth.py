@@ -44,7 +44,7 @@ def test_without_alignment_and_frozen_blocks_it_is_fine_tuning(net):
     models = (normed(fed),) if net == "normed" else (net,)
     method = FedHealth(**HOW, eta=0.0, upper=3 if net == "normed" else 2, ft_lr=0.1)
     health, tuned = (train(m, fed, 2, models=models) for m in (method, FedAvgFT(**HOW, ft_lr=0.1)))
-    assert_near(losses(health), losses(tuned))
+    assert_alike(losses(health), losses(tuned))
 
 
 def test_the_alignment_changes_what_clients_predict_with():
@@ -117,7 +117,7 @@ def test_before_the_first_round_there_is_nothing_to_align_to():
     for training in (aligned, tuned):
         training.start()
     a, b = (training.evaluate().filter(model="personal")["loss"].to_numpy() for training in (aligned, tuned))
-    assert_near(a, b)
+    assert_alike(a, b)
 
 
 @pytest.mark.parametrize(

@@ -38,15 +38,16 @@ def ask(run, program, w=None):
     return fed.ask(fed.everyone(), program, run.training.shared if w is None else w).reply
 
 
-@pytest.mark.parametrize("model", ["mlp:6", "normed"])
+# BatchNorm enlarges rounding: only where tests are compiled as users compile
+@pytest.mark.parametrize("model", ["mlp:6", pytest.param("normed", marks=pytest.mark.long)])
 def test_without_reconstruction_the_common_model_is_fedavgs(model):
-    """Also with BatchNorm, up to rounding; and the decoder stays what it was."""
+    """Bit for bit, also with BatchNorm; and the decoder stays what it was."""
     fed = small_digits(3)
     models = (normed(fed) if model == "normed" else model,)
     begun = begin(FedHome(**HOW, mu=0.0), fed, models=models)
     begun.start()
     home, avg = (train(m, fed, 2, models=models) for m in (FedHome(**HOW, mu=0.0), FedAvg(**HOW)))
-    assert_near(home.training.shared, avg.server)
+    assert_alike(home.training.shared, avg.server)
     assert_alike(home.server.tree[D], begun.server.tree[D])
 
 

@@ -148,7 +148,8 @@ def test_a_step_descends_the_meta_objective():
         assert_near((w - kernel(training.server)) / beta, wanted, 1e-4)
 
 
-@pytest.mark.parametrize("model", ["mlp:6", normed])
+# BatchNorm enlarges rounding: only where tests are compiled as users compile
+@pytest.mark.parametrize("model", ["mlp:6", pytest.param(normed, marks=pytest.mark.long)])
 def test_alpha_0_is_fedavg_at_rate_beta(model):
     """Nothing is adapted and nothing corrected: one step on D' per batch of an epoch, in all variants; D and D'' do not disturb the draw of D'.
     The second model has BatchNorm: its statistics follow D' alone."""
@@ -157,7 +158,7 @@ def test_alpha_0_is_fedavg_at_rate_beta(model):
     wanted = train(FedAvg(lr=0.1, epochs=2, batch=5), fed, 2, models=(model,))  # 2 epochs of 3 batches
     for variant in ("fo", "hf", "exact"):
         got = train(PerFedAvg(alpha=0.0, beta=0.1, steps=6, batch=5, variant=variant), fed, 2, models=(model,))
-        assert_alike(got.server, wanted.server, 1e-5 if isinstance(model, str) else 1e-2)  # BatchNorm enlarges rounding
+        assert_alike(got.server, wanted.server)
     other = train(PerFedAvg(alpha=0.1, beta=0.1, steps=6, batch=5), fed, 2, models=(model,))
     assert not np.array_equal(leaves(other.server)[-1], leaves(wanted.server)[-1])
 
