@@ -25,6 +25,7 @@ class Table:
     standardise: np.ndarray | None = None  # bool, one per value of a row: standardised with the seen clients' train rows
     part: np.ndarray | None = None  # int8 [rows], TRAIN, VALIDATION, TEST or FREE where the source itself sets rows apart
     unit: np.ndarray | None = None  # int [rows], rows of one client that stay in one split: an image and what was made of it
+    time: np.ndarray | None = None  # int64 or float64 [rows], when a row was recorded, in the source's unit; None: the source doesn't know
     groups: np.ndarray | None = None  # int [natural clients]
     fixed: str = ""  # why its rows can't be dealt out to other clients
     exact: bool = False  # every row is needed: no limit, no public rows
@@ -43,6 +44,7 @@ class Table:
             owner=None if self.owner is None else self.owner[rows],
             part=None if self.part is None else self.part[rows],
             unit=None if self.unit is None else self.unit[rows],
+            time=None if self.time is None else self.time[rows],
         )
 
     def noted(self, line: str) -> Table:
