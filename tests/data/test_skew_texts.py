@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import pytest
 
 from atoll.data.skew import TABLE, Classes, Dirichlet, Iid, Natural, Quantity, Rotate, Swap, parse, parse_all
+from atoll.data.skew.texts import options
 from tests.data.support import refuses
 
 
@@ -50,6 +54,8 @@ def test_examples_of_the_table_can_be_read_and_say_themselves(name):
         ("dirichlet:0.1,most=5", ["'most'", "alpha, least"]),
         ("dirichlet:0.1,least=1", ["least=1", "2 or more"]),
         ("dirichlet:0.1,least=2.5", ["whole number"]),
+        ("dirichlet:0.1,alpha=0.2", ["alpha is given twice"]),
+        ("dirichlet:least=3", ["needs a value"]),
         ("classes:0", ["at least one class"]),
         ("classes:1.5", ["not a whole number"]),
         ("iid:3", ["iid"]),
@@ -67,6 +73,46 @@ def test_examples_of_the_table_can_be_read_and_say_themselves(name):
 def test_bad_texts_are_refused(text, words):
     with refuses(*words):
         parse(text)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A skew with every type of option."""
+
+    share: float
+    kind: Literal["flipped", "random"] = "flipped"
+    column: str = ""
+    every: int | None = None
+
+
+@pytest.mark.parametrize(
+    ("rest", "made"),
+    [
+        ("0.2", {"share": 0.2}),
+        ("0.2, kind = random", {"share": 0.2, "kind": "random"}),
+        ("column=a b,share=1,every=3", {"column": "a b", "share": 1.0, "every": 3}),
+    ],
+)
+def test_options_are_of_the_types_of_their_fields(rest, made):
+    found = options(Named, "named", rest, f"named:{rest}", "named:0.2")
+    assert found == made
+    assert [type(value) for value in found.values()] == [type(value) for value in made.values()]
+
+
+@pytest.mark.parametrize(
+    ("rest", "words"),
+    [
+        ("kind=random", ["'named:kind=random'", "needs a value", "named:0.2"]),
+        ("0.2,kind=randon", ["Unknown kind of skew named 'randon'", "Did you mean random?", "flipped"]),
+        ("0.2,random", ["'random' can't be read"]),
+        ("0.2,every=1.5", ["'1.5' is not a whole number"]),
+        ("0.2,colum=a", ["Unknown option of skew named 'colum'", "Did you mean column?"]),
+        ("0.2,column=a,column=b", ["column is given twice"]),
+    ],
+)
+def test_bad_options_are_refused(rest, words):
+    with refuses(*words):
+        options(Named, "named", rest, f"named:{rest}", "named:0.2")
 
 
 def test_what_combines():

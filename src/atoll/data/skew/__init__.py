@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import NamedTuple
 
 from atoll.core.errors import AtollError, unknown
 from atoll.data.skew.partition import Classes, Dirichlet, Iid, Natural, Quantity
+from atoll.data.skew.texts import options
 from atoll.data.skew.transform import Rotate, Swap
 
 __all__ = ["TABLE", "Classes", "Dirichlet", "Iid", "Natural", "Partition", "Quantity", "Rotate", "Skew", "Swap", "Transform", "parse", "parse_all"]
@@ -42,21 +42,7 @@ def parse(text: str) -> Skew:
     if name not in TABLE:
         raise unknown("skew", name, TABLE)
     entry = TABLE[name]
-    known = {f.name: str(f.type) for f in fields(entry.kind)}
-    values: dict[str, float] = {}
-    for n, item in enumerate(part.strip() for part in rest.split(",") if rest):
-        option, equals, value = (part.strip() for part in item.partition("="))
-        if not equals:
-            # A value without a name is the first option, where there is one that must be given.
-            if n or not known or name == "quantity":
-                raise AtollError(f"Skew {text!r}: {item!r} can't be read. Write it as in {entry.example}.")
-            option, value = next(iter(known)), item
-        if option not in known:
-            raise unknown(f"option of skew {name}", option, known) if known else AtollError(f"Skew {text!r}: {name} has no options.")
-        values[option] = _number(text, value, entry.example, whole=known[option] == "int")
-    if name in ("classes", "dirichlet", "rotate", "swap") and next(iter(known)) not in values:
-        raise AtollError(f"Skew {text!r} needs a value, as in {entry.example}.")
-    return entry.kind(**values)  # type: ignore[arg-type]
+    return entry.kind(**options(entry.kind, name, rest, text, entry.example))
 
 
 def parse_all(skew: str | Skew | Sequence[str | Skew]) -> tuple[Partition | None, tuple[Transform, ...]]:
@@ -70,11 +56,3 @@ def parse_all(skew: str | Skew | Sequence[str | Skew]) -> tuple[Partition | None
     if len({type(one) for one in transforms}) < len(transforms):
         raise AtollError(f"Skews {' and '.join(map(str, transforms))}: one of a kind is enough. Ask for as many groups as you want at once.")
     return (partitions[0] if partitions else None), transforms
-
-
-def _number(text: str, value: str, example: str, whole: bool) -> float:
-    try:
-        return int(value) if whole else float(value)
-    except ValueError:
-        kind = "whole number" if whole else "number"
-        raise AtollError(f"Skew {text!r}: {value!r} is not a {kind}. Write it as in {example}.") from None
