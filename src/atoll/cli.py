@@ -27,7 +27,7 @@ Path_ = Annotated[Text, typer.Option("--path", help="Where a source's files are.
 Client = Annotated[Text, typer.Option("--client", help="CSV, Parquet: the column that names the client.")]
 Label = Annotated[Text, typer.Option("--label", help="CSV, Parquet: the column to predict.")]
 TaskName = Annotated[Text, typer.Option("--task", help="CSV, Parquet: classification or regression.")]
-Skew = Annotated[list[str] | None, typer.Option("--skew", help="iid, classes:2, dirichlet:0.1, quantity:power=1.5, rotate:4, swap:4, ...; several compose.")]
+Skew = Annotated[list[str] | None, typer.Option("--skew", help="iid, dirichlet:0.1, swap:4, noise:0.1, flip:0.2, ... (atoll data list); several compose.")]
 Clients = Annotated[int | None, typer.Option("--clients", help="Number of clients, where the source has no natural ones.")]
 Unseen = Annotated[float | None, typer.Option("--unseen", help="Share of clients held out of training.")]
 Public = Annotated[float | None, typer.Option("--public", help="Share (below 1) or number of rows given away as public data.")]
@@ -148,7 +148,7 @@ def models() -> None:
 
 @data_app.command("list")
 def data_list() -> None:
-    """List the sources of data."""
+    """List the sources of data, and the skews."""
     from atoll.listing import print_sources
 
     print_sources()

@@ -80,15 +80,20 @@ def print_models() -> None:
 
 
 def print_sources() -> None:
-    """All sources of data."""
+    """All sources of data, and all skews."""
     from atoll.data import SOURCES
+    from atoll.data.skew import TABLE as SKEWS
 
     table = Table(title="Sources of data")
     for column in ("name", "what it is", "where it comes from", "licence"):
         table.add_column(column, overflow="fold")
     for source in SOURCES.values():
         table.add_row(f"[bold]{source.name}[/bold]", escape(source.what), escape(source.where), escape(source.licence))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print("\nHow clients differ (--skew, several compose):")
+    for entry in SKEWS.values():
+        console.print(f"  [bold]{escape(entry.example)}[/bold]: {escape(entry.about)}", highlight=False)
 
 
 def _range(found: Mapping[str, Any]) -> str:

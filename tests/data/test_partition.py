@@ -83,6 +83,21 @@ def test_pairs_of_classes_vary():
     assert len(pairs) > 20
 
 
+def test_clients_of_a_class_may_have_unequal_shares_of_it():
+    """Each of 4 clients of a class first gets 2 rows; shares of the others have the variance of a Dirichlet law: .25 * .75 / (4 * .5 + 1) = .0625."""
+    y = np.repeat([0, 1], 5_008)
+    shares = []
+    for seed in range(300):
+        owner, _ = Classes(1, alpha=0.5).deal(y, 8, rng(seed))
+        has = np.stack([np.bincount(owner[y == c], minlength=8) for c in (0, 1)])
+        assert ((has > 0).sum(axis=0) == 1).all()
+        assert has[has > 0].min() >= 2
+        shares += [(row[row > 0] - 2) / 5_000 for row in has]
+    assert np.var(shares) == pytest.approx(0.0625, abs=0.008)
+    owner, _ = Classes(3, alpha=1e-300).deal(np.repeat(np.arange(10), 50), 20, rng())
+    assert min(len(set((np.flatnonzero(owner == i) // 50).tolist())) for i in range(20)) == 3  # so small an alpha too leaves every client its classes
+
+
 def test_dirichlet_proportions_have_the_right_spread():
     """A share of a symmetric Dirichlet law over K clients has variance (1/K)(1 - 1/K) / (K alpha + 1): here .25 * .75 / 3 = .0625."""
     y = np.zeros(10_000, int)

@@ -7,7 +7,9 @@ from typing import Literal
 
 import pytest
 
-from atoll.data.skew import TABLE, Classes, Dirichlet, Iid, Natural, Quantity, Rotate, Swap, parse, parse_all
+from atoll.data.skew import TABLE, Classes, Dirichlet, Iid, Natural, Quantity, Rotate, Style, Swap, parse, parse_all
+from atoll.data.skew.attack import Flip, Random
+from atoll.data.skew.clientwise import Affine, Camera, Noise
 from atoll.data.skew.texts import options
 from tests.data.support import refuses
 
@@ -25,10 +27,21 @@ from tests.data.support import refuses
         ("quantity:lognormal=1,least=4", Quantity(lognormal=1.0, least=4)),
         ("rotate:4", Rotate(4)),
         ("swap:3", Swap(3)),
+        ("swap:4,share=0.5", Swap(4, 0.5)),
+        ("classes:2,alpha=0.5", Classes(2, 0.5)),
+        ("style:3", Style(3)),
+        ("noise:0.1", Noise(0.1)),
+        ("affine:0.5", Affine(0.5)),
+        ("camera:1", Camera(1.0)),
+        ("flip:0.2", Flip(0.2)),
+        ("flip:0.2,kind=permuted,rows=0.5", Flip(0.2, "permuted", 0.5)),
+        ("random:share=1,rows=0.3", Random(1.0, 0.3)),
     ],
 )
 def test_texts(text, made):
     assert parse(text) == made
+    assert parse(str(made)).__class__ is type(made)
+    assert str(parse(str(made))) == str(made)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -68,6 +81,19 @@ def test_examples_of_the_table_can_be_read_and_say_themselves(name):
         ("rotate:1", ["at least 2 groups"]),
         ("swap:0", ["at least 2 groups"]),
         ("swap", ["needs a value"]),
+        ("swap:2,share=0", ["share of labels", "above 0"]),
+        ("classes:2,alpha=0", ["alpha=0", "above 0"]),
+        ("style:7", ["2 to 6 groups", "plain, negative"]),
+        ("style:1", ["2 to 6 groups"]),
+        ("noise:0", ["noise:0", "above 0"]),
+        ("noise:nan", ["above 0"]),
+        ("affine:-1", ["above 0"]),
+        ("camera:1.5", ["at most 1"]),
+        ("flip:0", ["share of clients is 0", "flip:0.2"]),
+        ("flip:0.2,rows=2", ["share of rows is 2"]),
+        ("flip:0.2,kind=permute", ["Unknown kind of skew flip 'permute'", "Did you mean permuted?"]),
+        ("random:1.1", ["share of clients is 1.1", "random:0.2"]),
+        ("random", ["needs a value", "random:0.2"]),
     ],
 )
 def test_bad_texts_are_refused(text, words):
@@ -116,12 +142,15 @@ def test_bad_options_are_refused(rest, words):
 
 
 def test_what_combines():
-    assert parse_all(()) == (None, ())
-    assert parse_all("iid") == (Iid(), ())
-    assert parse_all(["swap:2", Dirichlet(0.1), "rotate:4"]) == (Dirichlet(0.1), (Swap(2), Rotate(4)))
+    assert parse_all(()) == (None, (), ())
+    assert parse_all("iid") == (Iid(), (), ())
+    assert parse_all(["flip:0.2", "swap:2", Dirichlet(0.1), "noise:0.1"]) == (Dirichlet(0.1), (Swap(2), Noise(0.1)), (Flip(0.2),))
+    assert parse_all(["flip:0.2", "random:0.1"]).attacks == (Flip(0.2), Random(0.1))
     with refuses("iid", "dirichlet:0.1", "only one can"):
         parse_all(["iid", "dirichlet:0.1"])
     with refuses("natural", "classes:2"):
         parse_all(["natural", "classes:2"])
     with refuses("swap:2 and swap:3", "one of a kind"):
         parse_all(["swap:2", "swap:3"])
+    with refuses("flip:0.2 and flip:0.3", "one of a kind"):
+        parse_all(["flip:0.2", "flip:0.3"])

@@ -58,6 +58,18 @@ def test_swapped_labels(k):
     assert all(len(set(column)) == k for column in maps.T)  # no two groups agree on any label
 
 
+def test_some_labels_swapped():
+    """6 of 10 labels take part: groups agree on the other 4 and on none of these."""
+    plain, swapped = load("digits", skew="iid", clients=20), load("digits", skew=["iid", "swap:3,share=0.6"], clients=20)
+    assert swapped.groups is not None
+    group = swapped.groups[owners(swapped)]
+    maps = np.full((3, 10), -1)
+    maps[group, plain.y] = swapped.y
+    np.testing.assert_array_equal(maps[group, plain.y], swapped.y)
+    assert all(sorted(row) == list(range(10)) for row in maps)
+    assert sorted(len(set(column)) for column in maps.T) == [1] * 4 + [3] * 6
+
+
 def test_both_at_once_make_groups_of_pairs():
     fed = load("digits", skew=["rotate:2", "swap:3"], clients=12)
     assert fed.groups is not None
@@ -88,6 +100,8 @@ def test_what_makes_no_sense_is_refused():
         load("linear", skew="swap:2")
     with refuses("10 labels", "10 groups at most"):
         load("digits", skew="swap:11")
+    with refuses("10 labels, of which 4 are swapped, which allow 4 groups at most"):
+        load("digits", skew="swap:5,share=0.4")
     with refuses("rotate:20", "20 groups need as many clients", "14"):
         load("digits", skew="rotate:20")
     with refuses("4x6", "square"):

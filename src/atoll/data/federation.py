@@ -35,6 +35,7 @@ class Federation:
     public: tuple[np.ndarray, np.ndarray] | None = None  # x, y of public rows, which are in no client
     groups: np.ndarray | None = None  # int [clients], known groups of clients (rotation, swapped labels, ...)
     history: tuple[str, ...] = ()  # how it was made, one line per step
+    attackers: np.ndarray | None = None  # bool [clients], whose train and validation labels are wrong on purpose
 
     def __post_init__(self) -> None:
         try:
@@ -86,6 +87,8 @@ def _check_clients(fed: Federation) -> None:
             )
     if fed.groups is not None and (np.shape(fed.groups) != (clients,) or np.asarray(fed.groups).dtype.kind not in "iu"):
         raise AtollError(f"`groups` has shape {list(np.shape(fed.groups))}; it must be one integer per client ({clients}).")
+    if fed.attackers is not None and (np.shape(fed.attackers) != (clients,) or np.asarray(fed.attackers).dtype != np.bool_):
+        raise AtollError(f"`attackers` has shape {list(np.shape(fed.attackers))}; it must be one truth value per client ({clients}).")
 
 
 def _check_order(fed: Federation) -> None:

@@ -15,7 +15,8 @@ from atoll.data.federation import Federation
 from atoll.data.randomness import generator
 from atoll.data.resampling import check_kind
 from atoll.data.resampling import resample as resampled
-from atoll.data.skew import Dirichlet, Iid, Natural, Partition, Skew, Transform, parse_all
+from atoll.data.skew import Clientwise, Dirichlet, Iid, Natural, Partition, Skew, Transform, parse_all
+from atoll.data.skew.attack import attacked
 from atoll.data.sources import SOURCES, read
 from atoll.data.table import FREE, TEST, Table
 
@@ -38,17 +39,17 @@ def load(
     """A federation from a source of data.
 
     data: a source (`SOURCES`), or the path of a .csv or .parquet file. skew: how rows are dealt out ("iid", "dirichlet:0.1", "classes:2",
-    "quantity:power=1.5", "natural") and how groups of clients differ ("rotate:4", "swap:4"); several compose. Without a way to deal them out, rows
-    belong to the clients they came with; where there are none, it is dirichlet:0.1 (iid for regression). clients: how many; of natural
-    clients, so many at random. unseen: share of clients held out of training. split: shares of train, validation and test rows per client. public:
-    share (below 1) or number of rows given away before dealing out. limit: rows used at most, drawn at random. resample: smote, adasyn or tomek, by which
-    every client evens out the labels of its own train rows. options: of the source. The same arguments give the same federation, row by row.
-    AtollError says what can't be.
+    "quantity:power=1.5", "natural"), how clients differ in what they see and call it ("rotate:4", "swap:4", "noise:0.1") and who attacks ("flip:0.2");
+    several compose, and all are in `atoll.data.skew.TABLE`. Without a way to deal them out, rows belong to the clients they came with; where there are none,
+    it is dirichlet:0.1 (iid for regression). clients: how many; of natural clients, so many at random. unseen: share of clients held out of training. split:
+    shares of train, validation and test rows per client. public: share (below 1) or number of rows given away before dealing out. limit: rows used at most,
+    drawn at random. resample: smote, adasyn or tomek, by which every client evens out the labels of its own train rows. options: of the source. The same
+    arguments give the same federation, row by row. AtollError says what can't be.
     """
     name, ending = str(data), str(data).rpartition(".")[2].lower()
     if name != ending and ending in ("csv", "parquet"):
         name, options = ending, {**options, "path": data}
-    partition, transforms = parse_all(skew)
+    partition, transforms, attacks = parse_all(skew)
     _check_numbers(clients, seed, public, limit)
     if resample is not None:
         check_kind(resample)  # before rows are read
@@ -61,7 +62,11 @@ def load(
     generated = name in SOURCES and SOURCES[name].generated
     table = _dealt(table, partition, clients, seed, generated)
     table = _transformed(table, transforms, seed)
+    if given_away is not None:  # where noise made floats of bytes
+        given_away = given_away[0].astype(table.x.dtype), given_away[1]
     fed = assemble(table, seed=seed, unseen=unseen, split=split, public=given_away)
+    for attack in attacks:
+        fed = attacked(fed, attack, generator(seed, type(attack).__name__.lower()))
     return fed if resample is None else resampled(fed, resample, seed)
 
 
@@ -166,16 +171,22 @@ def _some_clients(table: Table, clients: int, seed: int) -> Table:
 
 
 def _transformed(table: Table, transforms: Sequence[Transform], seed: int) -> Table:
-    """The table with every client in a group of each transform, and its rows changed accordingly. Public rows stay as they are."""
+    """The table with every client's rows changed: as its group of each transform has it, or in its own way. Public rows stay as they are."""
     clients = len(table.names)
     turn = generator(seed, "groups").permutation(clients)
-    assert table.owner is not None
+    owner = table.owner
+    assert owner is not None
     for transform in transforms:
+        rng = generator(seed, str(transform))
+        if isinstance(transform, Clientwise):
+            x, y = transform.apply(table, owner, rng)
+            table = replace(table, name=f"{table.name}, {transform}", x=x, y=y).noted(f"{transform}: each of {clients} clients in its own way")
+            continue
         if transform.k > clients:
             raise AtollError(f"Skew {transform}: {transform.k} groups need as many clients, and there are {clients}.")
         # Clients take groups in turn, and a second transform's in turn within those of the first: pairs of groups are of one size too.
         group, turn = turn % transform.k, turn // transform.k
-        x, y = transform.apply(table, group[table.owner], generator(seed, str(transform)))
+        x, y = transform.apply(table, group[owner], rng)
         groups = group if table.groups is None else table.groups * transform.k + group
         table = replace(table, name=f"{table.name}, {transform}", x=x, y=y, groups=groups)
         table = table.noted(f"{transform}: {transform.k} groups of {clients // transform.k} or more clients")

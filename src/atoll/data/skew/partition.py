@@ -71,18 +71,25 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Classes:
-    """Every client has k classes (McMahan et al. 2017 had 2). All classes are used, each by as equal a number of clients as possible."""
+    """Every client has k classes (McMahan et al. 2017 had 2). All classes are used, each by as equal a number of clients as possible.
+
+    The clients of a class share its rows equally, or with alpha in proportions drawn from a symmetric Dirichlet law (the extended Dirichlet partition of
+    Li and Lyu 2023), of which each first gets 2 rows where there are as many.
+    """
 
     k: int
+    alpha: float | None = None
 
     needs_labels = True
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise AtollError(f"Skew classes:{self.k}: a client has at least one class, as in classes:2.")
+        if self.alpha is not None and not 0 < self.alpha < math.inf:
+            raise AtollError(f"Skew classes: alpha={self.alpha:g} must be a number above 0, as in classes:2,alpha=0.5.")
 
     def __str__(self) -> str:
-        return f"classes:{self.k}"
+        return f"classes:{self.k}" + ("" if self.alpha is None else f",alpha={self.alpha:g}")
 
     def deal(self, y: np.ndarray, clients: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         present = np.unique(y)
@@ -97,7 +104,14 @@ class Classes:
         owner = np.empty(len(y), np.int64)
         for c, label in enumerate(present):
             rows = rng.permutation(np.flatnonzero(y == label))
-            for client, share in zip(np.flatnonzero(has[:, c]), np.array_split(rows, has[:, c].sum()), strict=True):
+            holders = np.flatnonzero(has[:, c])
+            if self.alpha is None:
+                shares = np.array_split(rows, len(holders))
+            else:
+                first = min(2, len(rows) // len(holders))
+                sizes = first + _shares(_proportions(self.alpha, len(holders), rng), len(rows) - first * len(holders))
+                shares = np.split(rows, np.cumsum(sizes)[:-1])
+            for client, share in zip(holders, shares, strict=True):
                 owner[share] = client
         return owner, f"{self.k} classes per client, a class shared by {has.sum(axis=0).min()} to {has.sum(axis=0).max()} clients"
 
@@ -138,19 +152,21 @@ class Dirichlet:
         owner = np.empty(len(y), np.int64)
         for label in np.unique(y):
             rows = rng.permutation(np.flatnonzero(y == label))
-            ends = np.round(np.cumsum(self._proportions(clients, rng)) * len(rows)).astype(np.int64)
+            ends = np.round(np.cumsum(_proportions(self.alpha, clients, rng)) * len(rows)).astype(np.int64)
             ends[-1] = len(rows)  # cumulated proportions end a rounding error away from 1
             owner[rows] = np.searchsorted(ends, np.arange(len(rows)), side="right")
         least = min(self.least, len(y) // clients)
         owner, moved = fill_up(owner, clients, least, rng)
         return owner, f"{moved} of {len(y)} rows moved so that every client has {least}"
 
-    def _proportions(self, clients: int, rng: np.random.Generator) -> np.ndarray:
-        drawn = rng.dirichlet(np.full(clients, self.alpha))
-        if np.isfinite(drawn).all() and drawn.sum() > 0.5:
-            return drawn
-        # So small an alpha underflows. Its limit: one client has the whole class.
-        return np.eye(clients)[rng.integers(clients)]
+
+def _proportions(alpha: float, clients: int, rng: np.random.Generator) -> np.ndarray:
+    """A draw of the symmetric Dirichlet law, float64 [clients]."""
+    drawn = rng.dirichlet(np.full(clients, alpha))
+    if np.isfinite(drawn).all() and drawn.sum() > 0.5:
+        return drawn
+    # So small an alpha underflows. Its limit: one client has the whole class.
+    return np.eye(clients)[rng.integers(clients)]
 
 
 def _check_least(least: int, name: str) -> None:

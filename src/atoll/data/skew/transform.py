@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from atoll.core.errors import AtollError
+from atoll.data.skew.images import check_images
 from atoll.data.table import Table
 
 
@@ -25,9 +26,8 @@ class Rotate:
 
     def check(self, table: Table) -> None:
         """AtollError where the table's rows can't be rotated."""
+        check_images(table, str(self), f"Use swap:{self.k} for groups.")
         shape = table.x.shape[1:]
-        if len(shape) not in (2, 3) or table.x.dtype == np.int32:
-            raise AtollError(f"Skew {self}: only images can be rotated, and rows of {table.name} have shape {list(shape)}. Use swap:{self.k} for groups.")
         if shape[0] != shape[1]:
             raise AtollError(f"Skew {self}: images of {table.name} are {shape[0]}x{shape[1]}; only square ones can be rotated.")
 
@@ -44,30 +44,39 @@ class Rotate:
 class Swap:
     """k groups of clients that name the labels differently: the same x means another y (label preference). Group 0 is unchanged.
 
-    The permutations are drawn so that no two groups agree on any label.
+    The permutations are drawn so that no two groups agree on any label that takes part; share: of the labels, drawn at random, that do.
     """
 
     k: int
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         _check_groups(self.k, "swap")
+        if not 0 < self.share <= 1:
+            raise AtollError(f"Skew swap: the share of labels that are swapped is {self.share:g} and must be above 0 and at most 1, as in swap:4,share=0.5.")
 
     def __str__(self) -> str:
-        return f"swap:{self.k}"
+        return f"swap:{self.k}" + ("" if self.share == 1 else f",share={self.share:g}")
 
     def check(self, table: Table) -> None:
         """AtollError where the table's labels can't be swapped."""
         if table.regression or table.y.ndim > 1:
             raise AtollError(f"Skew {self}: {table.name} has no labels to swap. It makes sense for classification only.")
-        if self.k > len(table.labels):
-            raise AtollError(f"Skew {self}: {table.name} has {len(table.labels)} labels, which allow {len(table.labels)} groups at most.")
+        taking = self._taking_part(table)
+        if self.k > taking:
+            some = "" if self.share == 1 else f" of which {taking} are swapped,"
+            raise AtollError(f"Skew {self}: {table.name} has {len(table.labels)} labels,{some} which allow {taking} groups at most.")
 
     def apply(self, table: Table, group: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """New x and y; group: int [rows]."""
         # A round in random order: group g calls each label by the one g places on. Steps below the number of labels never meet.
-        order = rng.permutation(len(table.labels))
-        place = np.argsort(order)
-        return table.x, order[(place[table.y] + group) % len(order)].astype(np.int32)
+        order = rng.permutation(len(table.labels))[: self._taking_part(table)]
+        place = np.full(len(table.labels), -1)
+        place[order] = np.arange(len(order))
+        return table.x, np.where(place[table.y] < 0, table.y, order[(place[table.y] + group) % len(order)]).astype(np.int32)
+
+    def _taking_part(self, table: Table) -> int:
+        return round(self.share * len(table.labels))
 
 
 def _turned(x: np.ndarray, degrees: float) -> np.ndarray:
