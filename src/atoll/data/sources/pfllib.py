@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from atoll.core.errors import AtollError
 from atoll.data.sources.files import given_folder
+from atoll.data.sources.unpickle import DAMAGE, damaged, unpickled_npy
 from atoll.data.table import FREE, TEST, Table
-
-# What a pickled NumPy array calls when it is put together, in NumPy 1 and in NumPy 2. A pickle may name any other function of any
-# module and have it run with any argument; here it can't.
-ALLOWED = {(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")} | {("numpy", "ndarray"), ("numpy", "dtype")}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only NumPy arrays are let in. Don't trust this file")
-        return {"_reconstruct": np._core.multiarray._reconstruct, "dtype": _dtype, "ndarray": np.ndarray}[name]  # type: ignore[attr-defined]
-
-
-def _dtype(kind: str, align: int = 0, copy: int = 0) -> np.dtype:
-    """NumPy 1 wrote the flags as 0 and 1, at which NumPy 2.4 and later take offence."""
-    return np.dtype(kind, align=bool(align), copy=bool(copy))
 
 
 def read(*, path: str | Path | None = None) -> Table:
@@ -84,9 +67,10 @@ def _clients(folder: Path) -> list[int]:
 def _arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """x (uint8, float32 or int32) and y (int32) of one file."""
     try:
-        content = _unpickled(file)
-    except (zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, KeyError, ValueError, EOFError, OSError, TypeError, AttributeError, IndexError) as error:
-        raise AtollError(f"{file} can't be read as a PFLlib file: {str(error).strip('.')}.") from None
+        with zipfile.ZipFile(file) as archive, archive.open("data.npy") as member:
+            content = unpickled_npy(member)
+    except (zipfile.BadZipFile, zlib.error, *DAMAGE) as error:
+        raise damaged(file, "a PFLlib file", error) from None
     if not isinstance(content, dict) or not all(isinstance(content.get(key), np.ndarray) for key in ("x", "y")):
         raise AtollError(f"{file} is no PFLlib file: it must hold a dict with the arrays 'x' and 'y'.")
     x, y = content["x"], content["y"]
@@ -99,17 +83,6 @@ def _arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
     if x.dtype != np.uint8:
         x = x.astype(np.int32 if x.dtype.kind in "iu" else np.float32)
     return x, y.astype(np.int32)
-
-
-def _unpickled(file: Path) -> Any:
-    """The object in member data.npy, which NumPy would read with allow_pickle=True and so run whatever it asks for."""
-    with zipfile.ZipFile(file) as archive, archive.open("data.npy") as member:
-        version = np.lib.format.read_magic(member)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(member)
-        if shape != () or not dtype.hasobject:
-            raise ValueError(f"'data' is an array {dtype}{list(shape)}, not a dict")
-        return _ArraysOnly(member).load().item()
 
 
 def _channels_last(x: np.ndarray) -> np.ndarray:
