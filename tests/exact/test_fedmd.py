@@ -102,6 +102,26 @@ def test_different_models_do_digest():
         assert not np.array_equal(leaves(moved.states[i].w)[-1], leaves(alone.states[i].w)[-1])
 
 
+def test_an_ideal_digest_makes_all_agree():
+    """The mean of what linear models say of a row is what their mean says of it: a consensus that each of them can reach. Digested long enough and in small
+    steps, all say the same of every public row. Their first scores are far apart."""
+    fed = small_world()
+    apart = FedMD(lr=0.1, public_epochs=0, private_epochs=5, alignment=4, digest_epochs=0, revisit_epochs=0)
+    W = kernels(train(apart, fed, 1, models=LINEAR))
+    x = np.asarray(fed.public[0], np.float64)
+    assert np.abs(x @ W[0] - x @ W[1]).max() > 0.5
+    for lr, digests in ((0.01, 2000), (0.001, 4000)):  # what is left is of the size of a step
+        digested = dataclasses.replace(apart, lr=lr, digest_epochs=digests)
+        training = begin(digested, fed, models=LINEAR)
+        training.start()
+        party = train(apart, fed, 1, models=LINEAR).states
+        training.restore(1, None, party)
+        training.step()
+        agreed = [np.asarray(state.w.tree["head"]["kernel"], np.float64) for state in training.engine.executor.dump_states().values()]
+        for w in agreed:
+            assert_near(x @ w, x @ np.mean(W, axis=0), 20 * lr)
+
+
 def test_without_digest_everybody_trains_alone():
     fed = small_digits(4, public=20)
     method = FedMD(public_epochs=1, private_epochs=1, digest_epochs=0, revisit_epochs=1, alignment=10)

@@ -262,21 +262,22 @@ def test_widths_that_are_drawn_anew_in_every_round():
     assert scores.filter(model="personal")["loss"].item() == pytest.approx(float(wanted), rel=1e-4)
 
 
-@pytest.mark.long
-def test_flops_follow_a_width_that_changes():
-    """Step by step, too, where what a loop costs is remembered from round to round."""
+@pytest.mark.parametrize("engine", ["wire", pytest.param("loop", marks=pytest.mark.long)])
+def test_a_width_that_changes_in_all_engines(engine):
+    """Also what it costs: bytes of messages that are really sent, and FLOPs step by step, where what a loop costs is remembered from round to round."""
     fed, method = small_digits(2), HeteroFL(levels="ab", dynamic=True, epochs=1, batch=50)
-    flops = []
-    for engine in ("simulate", "loop"):
-        training = begin(method, fed, models=("mlp:4",), engine=engine)
+    found = []
+    for name in ("simulate", engine):
+        training = begin(method, fed, models=("mlp:4",), engine=name)
         training.start()
         costs = []
         for _ in range(2):
             training.step()
-            costs.append(training.fed.traffic.flops[:2].copy())
-        flops.append(costs)
-    np.testing.assert_allclose(flops[1], flops[0], rtol=1e-6)
-    assert np.ptp(flops[0], axis=0).min() > 0
+            traffic = training.fed.traffic
+            costs.append([list(sums[:2]) for sums in (traffic.flops, traffic.down, traffic.up)])
+        found.append((training.server, training.evaluate()["loss"].to_numpy(), np.array(costs)))
+    assert_near(*found)
+    assert np.ptp(found[0][2], axis=0).min() > 0  # both clients changed their width, in all three
 
 
 def test_clients_take_the_levels_in_turn():
