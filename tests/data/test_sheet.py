@@ -25,7 +25,7 @@ def small() -> Federation:
 
 def test_the_sheet_of_a_small_federation():
     content = sheet(small())
-    keys = ["name", "history", "clients", "seen", "unseen", "labels", "sizes", "names", "label_table", "majority_accuracy", "split_hash", "groups"]
+    keys = ["name", "history", "clients", "seen", "unseen", "labels", "sizes", "names", "label_table", "majority_accuracy", "split_hash", "groups", "drift"]
     assert list(content) == keys
     digest = content.pop("split_hash")
     assert len(digest) == 64
@@ -41,6 +41,7 @@ def test_the_sheet_of_a_small_federation():
         "label_table": [[2, 1], [0, 1]],
         "majority_accuracy": pytest.approx(3 / 5),  # ann: 1 of 2, bob: 2 of 3
         "groups": [0, 1],
+        "drift": None,
     }
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from atoll.data.skew import TABLE, Classes, Dirichlet, Iid, Natural, Quantity, Rotate, Style, Swap, parse, parse_all
+from atoll.data.skew import TABLE, Classes, Concept, Dirichlet, Iid, Natural, Quantity, Rotate, Style, Swap, Window, parse, parse_all
 from atoll.data.skew.attack import Flip, Random
 from atoll.data.skew.clientwise import Affine, Camera, Noise
 from atoll.data.skew.texts import options
@@ -142,10 +142,12 @@ def test_bad_options_are_refused(rest, words):
 
 
 def test_what_combines():
-    assert parse_all(()) == (None, (), ())
-    assert parse_all("iid") == (Iid(), (), ())
-    assert parse_all(["flip:0.2", "swap:2", Dirichlet(0.1), "noise:0.1"]) == (Dirichlet(0.1), (Swap(2), Noise(0.1)), (Flip(0.2),))
+    assert parse_all(()) == (None, (), (), None, None)
+    assert parse_all("iid") == (Iid(), (), (), None, None)
+    assert parse_all(["flip:0.2", "swap:2", Dirichlet(0.1), "noise:0.1"]) == (Dirichlet(0.1), (Swap(2), Noise(0.1)), (Flip(0.2),), None, None)
     assert parse_all(["flip:0.2", "random:0.1"]).attacks == (Flip(0.2), Random(0.1))
+    changes = parse_all(["concept:3,kind=recurring", "window:2,every=5,by=client"])
+    assert changes == (None, (), (), Window(2, 5, "client"), Concept(3, kind="recurring"))
     with refuses("iid", "dirichlet:0.1", "only one can"):
         parse_all(["iid", "dirichlet:0.1"])
     with refuses("natural", "classes:2"):

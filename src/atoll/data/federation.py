@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from atoll.core.errors import AtollError
+from atoll.data.drift import Drift, check_drift
 
 SPLITS = ("train", "validation", "test")
 
@@ -36,6 +37,7 @@ class Federation:
     groups: np.ndarray | None = None  # int [clients], known groups of clients (rotation, swapped labels, ...)
     history: tuple[str, ...] = ()  # how it was made, one line per step
     attackers: np.ndarray | None = None  # bool [clients], whose train and validation labels are wrong on purpose
+    drift: Drift | None = None  # the rows above are those of its first phase
 
     def __post_init__(self) -> None:
         try:
@@ -45,8 +47,19 @@ class Federation:
             _check_public(self)
             _check_broadcast(np.asarray(self.shift), "shift", self.x.shape[1:])
             _check_broadcast(np.asarray(self.scale), "scale", self.x.shape[1:])
+            if self.drift is not None:
+                check_drift(self, self.drift)
         except AtollError as error:
             raise AtollError(f"{self.name}: {error}") from None
+
+    @property
+    def phases(self) -> tuple[Federation, ...]:
+        """The federation in each of its phases; itself alone where nothing changes."""
+        return (self,) if self.drift is None else (self, *self.drift.later)
+
+    def at(self, round: int) -> Federation:
+        """The federation whose rows clients have in `round`."""
+        return self if self.drift is None else self.phases[self.drift.phase(round)]
 
     def row_name(self, row: int) -> str:
         """Whose row it is, for errors."""

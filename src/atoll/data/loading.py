@@ -12,6 +12,7 @@ import numpy as np
 from atoll.core.errors import AtollError
 from atoll.data.building import SPLIT, assemble, check_split
 from atoll.data.federation import Federation
+from atoll.data.phases import changing
 from atoll.data.randomness import generator
 from atoll.data.resampling import check_kind
 from atoll.data.resampling import resample as resampled
@@ -39,23 +40,24 @@ def load(
     """A federation from a source of data.
 
     data: a source (`SOURCES`), or the path of a .csv or .parquet file. skew: how rows are dealt out ("iid", "dirichlet:0.1", "classes:2",
-    "quantity:power=1.5", "natural"), how clients differ in what they see and call it ("rotate:4", "swap:4", "noise:0.1") and who attacks ("flip:0.2");
-    several compose, and all are in `atoll.data.skew.TABLE`. Without a way to deal them out, rows belong to the clients they came with; where there are none,
-    it is dirichlet:0.1 (iid for regression). clients: how many; of natural clients, so many at random. unseen: share of clients held out of training. split:
-    shares of train, validation and test rows per client. public: share (below 1) or number of rows given away before dealing out. limit: rows used at most,
-    drawn at random. resample: smote, adasyn or tomek, by which every client evens out the labels of its own train rows. options: of the source. The same
-    arguments give the same federation, row by row. AtollError says what can't be.
+    "quantity:power=1.5", "natural"), how clients differ in what they see and call it ("rotate:4", "swap:4", "noise:0.1") who attacks ("flip:0.2") and what
+    changes over the rounds ("window:4,every=10", "concept:3,every=10,kind=gradual"); several compose, and all are in `atoll.data.skew.TABLE`. Without a way
+    to deal them out, rows belong to the clients they came with; where there are none, it is dirichlet:0.1 (iid for regression). clients: how many; of
+    natural clients, so many at random. unseen: share of clients held out of training. split: shares of train, validation and test rows per client. public:
+    share (below 1) or number of rows given away before dealing out. limit: rows used at most, drawn at random. resample: smote, adasyn or tomek, by which
+    every client evens out the labels of its own train rows. options: of the source. The same arguments give the same federation, row by row. AtollError
+    says what can't be.
     """
     name, ending = str(data), str(data).rpartition(".")[2].lower()
     if name != ending and ending in ("csv", "parquet"):
         name, options = ending, {**options, "path": data}
-    partition, transforms, attacks = parse_all(skew)
+    partition, transforms, attacks, window, concept = parse_all(skew)
     _check_numbers(clients, seed, public, limit)
     if resample is not None:
         check_kind(resample)  # before rows are read
     check_split(split)
     table = read(name, clients, seed, options)
-    for transform in transforms:
+    for transform in (*transforms, *([concept] if concept else [])):
         transform.check(table)
     table = _limited(table, limit, seed)
     table, given_away = _without_public(table, public, seed)
@@ -64,10 +66,14 @@ def load(
     table = _transformed(table, transforms, seed)
     if given_away is not None:  # where noise made floats of bytes
         given_away = given_away[0].astype(table.x.dtype), given_away[1]
-    fed = assemble(table, seed=seed, unseen=unseen, split=split, public=given_away)
-    for attack in attacks:
-        fed = attacked(fed, attack, generator(seed, type(attack).__name__.lower()))
-    return fed if resample is None else resampled(fed, resample, seed)
+
+    def made(table: Table) -> Federation:
+        fed = assemble(table, seed=seed, unseen=unseen, split=split, public=given_away)
+        for attack in attacks:
+            fed = attacked(fed, attack, generator(seed, type(attack).__name__.lower()))
+        return fed if resample is None else resampled(fed, resample, seed)
+
+    return changing(table, window, concept, seed, made)
 
 
 def _check_numbers(clients: int | None, seed: int, public: float, limit: int | None) -> None:

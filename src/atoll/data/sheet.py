@@ -34,6 +34,7 @@ def sheet(fed: Federation) -> dict[str, Any]:
         "majority_accuracy": majority_accuracy(fed),
         "split_hash": split_hash(fed),
         "groups": None if fed.groups is None else fed.groups.tolist(),
+        "drift": None if (d := fed.drift) is None else {"every": d.every, "order": list(d.order), "again": d.again, "about": list(d.about)},
     }
 
 
@@ -56,13 +57,14 @@ def majority_accuracy(fed: Federation) -> float | None:
 
 
 def split_hash(fed: Federation) -> str:
-    """sha256 (hex) over x, y, start, count and names: equal if and only if every client has the same rows in the same order."""
+    """sha256 (hex) over x, y, start, count and names, of all phases: equal if and only if every client has the same rows in the same order."""
     digest = hashlib.sha256()
-    tables = [table[split].astype(np.int64) for table in (fed.start, fed.count) for split in SPLITS]
-    for array in (fed.x, fed.y, *tables):
-        little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-        digest.update(f"{little.dtype.str}{little.shape}".encode())
-        digest.update(little.data)
+    for phase in fed.phases:
+        tables = [table[split].astype(np.int64) for table in (phase.start, phase.count) for split in SPLITS]
+        for array in (phase.x, phase.y, *tables):
+            little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+            digest.update(f"{little.dtype.str}{little.shape}".encode())
+            digest.update(little.data)
     digest.update(json.dumps(fed.names).encode())
     return digest.hexdigest()
 
@@ -88,6 +90,9 @@ def _print_facts(fed: Federation, content: dict[str, Any], console: Console) -> 
     for split in SPLITS:
         n = fed.count[split]
         facts.add_row(f"{split} rows", f"{n.sum():,} in all; per client {n.min():,} (least), {np.median(n):,.6g} (median), {n.max():,} (most)")
+    if fed.drift is not None:
+        again = ", and again from the first" if fed.drift.again else ""
+        facts.add_row("changes", f"every {fed.drift.every} rounds: " + "; then ".join(fed.drift.about[phase] for phase in fed.drift.order) + again)
     if fed.public is not None:
         facts.add_row("public rows", f"{len(fed.public[1]):,}")
     if content["majority_accuracy"] is not None:

@@ -15,18 +15,28 @@ from atoll.data.federation import Federation
 FIXED = 8  # what a pass costs beside its rows, in rows
 
 
-def place(fed: Federation) -> Data:
-    """All rows of all clients; the last entry of the tables is the pool of the seen clients' train rows (they are contiguous from row 0)."""
-    start, count = {}, {}
-    for split in SPLITS:
-        pooled = int(fed.count["train"][: fed.seen].sum()) if split == "train" else 0
-        start[split] = jnp.asarray(np.append(fed.start[split], 0), jnp.int32)
-        count[split] = jnp.asarray(np.append(fed.count[split], pooled), jnp.int32)
-    return Data(flat(fed, fed.x, fed.y), start, count, rooms(longest(fed)), public_rows(fed))
+def place(fed: Federation) -> tuple[Data, ...]:
+    """All rows of all clients in each phase of the federation: the same arrays, with tables that say where the phase's rows lie.
+
+    The last entry of the tables is the pool of the seen clients' train rows (which are contiguous from the phase's first row on).
+    """
+    phases, first = fed.phases, 0
+    x, y = (getattr(fed, name) if len(phases) == 1 else np.concatenate([getattr(phase, name) for phase in phases]) for name in ("x", "y"))
+    rows, room, public = flat(fed, x, y), rooms(longest(fed)), public_rows(fed)
+    placed = []
+    for phase in phases:
+        start, count = {}, {}
+        for split in SPLITS:
+            pooled = int(phase.count["train"][: fed.seen].sum()) if split == "train" else 0
+            start[split] = jnp.asarray(np.append(phase.start[split], 0) + first, jnp.int32)
+            count[split] = jnp.asarray(np.append(phase.count[split], pooled), jnp.int32)
+        placed.append(Data(rows, start, count, room, public))
+        first += len(phase.x)
+    return tuple(placed)
 
 
 def place_one(fed: Federation, client: int, sizes: dict[str, int]) -> Data:
-    """The rows of one client alone, as a node holds them. Padded to `sizes` so that all nodes run one compiled program; padding is never read."""
+    """The rows of one client alone in one phase, as a node holds them. Padded to `sizes` so that all nodes run one compiled program; padding is never read."""
     xs, ys, start, count, at = [], [], {}, {}, 0
     for split in SPLITS:
         first, n = int(fed.start[split][client]), int(fed.count[split][client])
@@ -40,8 +50,8 @@ def place_one(fed: Federation, client: int, sizes: dict[str, int]) -> Data:
 
 
 def longest(fed: Federation) -> dict[str, int]:
-    """Split -> the most rows that a client has in it, at least one. (The pool has more train rows: it has no room for them.)"""
-    return {split: int(max(1, fed.count[split].max())) for split in SPLITS}
+    """Split -> the most rows that a client ever has in it, at least one. (The pool has more train rows: it has no room for them.)"""
+    return {split: int(max(1, *(phase.count[split].max() for phase in fed.phases))) for split in SPLITS}
 
 
 def rooms(sizes: dict[str, int]) -> dict[str, jax.Array]:
@@ -65,7 +75,7 @@ def _per_value(value: np.ndarray | float, shape: tuple[int, ...]) -> jax.Array:
 
 def chunk_size(fed: Federation) -> int:
     """Rows per pass for means and scoring: the size from 16 to 128 with which the least is computed for nothing (larger batches are slower on a CPU)."""
-    counts, clients = np.unique(np.concatenate([fed.count[split] for split in SPLITS]), return_counts=True)
+    counts, clients = np.unique(np.concatenate([phase.count[split] for phase in fed.phases for split in SPLITS]), return_counts=True)
     sizes = np.arange(16, 129, 4)
     passes = -(-counts[:, None] // sizes)
     return int(sizes[np.argmin(clients @ (passes * (sizes + FIXED)))])

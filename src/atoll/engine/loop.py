@@ -32,9 +32,9 @@ class Loop:
 
     def __init__(self, fed: Federation, facts: Facts, seed: int):
         self.seed = seed
-        self.data = place(fed)
+        self._fed, self._placed = fed, place(fed)
         self.chunk = chunk_size(fed)
-        self._rows = HostRows(fed)
+        self.enter(0)
         self._preview = Preview(seed)
         self._sites: dict[Any, list[float]] = {}
         self.states = States(facts)
@@ -42,6 +42,10 @@ class Loop:
     def begin(self, method_label: str) -> None:
         self.states.begin(method_label)
         self._sites.clear()
+
+    def enter(self, phase: int) -> None:
+        """From now on clients have the rows of this phase of the federation."""
+        self.phase, self.data, self._rows = phase, self._placed[phase], HostRows(self._fed.phases[phase])
 
     def close(self) -> None:
         pass

@@ -59,11 +59,10 @@ class Simulate:
         if any(n is not None and n < 1 for n in (threads, lanes, together)):
             raise AtollError(f"The simulator needs at least one thread, lane and client at a time (threads={threads}, lanes={lanes}, together={together}).")
         self.seed, self.lanes, self.together, self.threads = seed, lanes or default_lanes(), together, threads or cores()
-        self.data = place(fed)
+        self._fed, self._placed = fed, place(fed)
         self.chunk = chunk_size(fed)
-        self._rows = HostRows(fed)
         self._preview = Preview(seed)
-        self._lengths = np.asarray(self.data.count["train"])  # of clients and the pool, in rows
+        self.enter(0)
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1))  # the calling thread works too
         self._warm: set[Any] = set()
         self.states = States(facts, state_folder)
@@ -72,6 +71,11 @@ class Simulate:
         """Another method starts: private states of the last one are dropped."""
         self.states.begin(method_label)
         self._warm.clear()
+
+    def enter(self, phase: int) -> None:
+        """From now on clients have the rows of this phase of the federation."""
+        self.phase, self.data, self._rows = phase, self._placed[phase], HostRows(self._fed.phases[phase])
+        self._lengths = np.asarray(self.data.count["train"])  # of clients and the pool, in rows
 
     def close(self) -> None:
         self._pool.shutdown()

@@ -30,7 +30,7 @@ class Node:
     """One client: its rows, its private state (as bytes, as it would lie on its disk), and the programs it was asked to run."""
 
     def __init__(self, client: int, data: Data, rows: Callable[[int], Any], seed: int):
-        self.client, self.data, self._rows, self._seed = client, data, rows, seed
+        self.client, self.data, self.rows, self._seed = client, data, rows, seed
         self.state: bytes | None = None
 
     def answer(self, job: Job, message: bytes, budget: float, run: Callable[..., Any]) -> tuple[bytes, float, int]:
@@ -63,7 +63,7 @@ class Node:
         task = job.task
         state = decode(self.state) if task.stateful and self.state is not None else ()
         random = host_generator(self._seed, f"{task.name} {self.client}", job.round)
-        x, y = self._rows(self.client)
+        x, y = self.rows(self.client)
         k = HostClient(self.client, job.round, x, y, random, task.model, state)
         out = task.program(k, shared) if mine is None else task.program(k, shared, mine)
         if task.stateful:
@@ -80,15 +80,20 @@ class Wire:
     def __init__(self, fed: Federation, facts: Facts, seed: int):
         self.seed = seed
         self.chunk = chunk_size(fed)
-        sizes = longest(fed)
-        rows = HostRows(fed)
-        self._fed, self._facts = fed, facts
-        self._nodes = [Node(i, place_one(fed, i, sizes), rows, seed) for i in range(facts.clients)]
+        self._fed, self._sizes = fed, longest(fed)
+        self._nodes = [Node(i, place_one(fed, i, self._sizes), HostRows(fed), seed) for i in range(facts.clients)]
         self._preview = Preview(seed)
+        self.phase = 0
 
     def begin(self, method_label: str) -> None:
         for node in self._nodes:
             node.state = None
+
+    def enter(self, phase: int) -> None:
+        """From now on clients have the rows of this phase of the federation."""
+        self.phase, fed = phase, self._fed.phases[phase]
+        for i, node in enumerate(self._nodes):
+            node.data, node.rows = place_one(fed, i, self._sizes), HostRows(fed)
 
     def close(self) -> None:
         pass

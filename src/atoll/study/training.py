@@ -58,8 +58,12 @@ def facts_of(fed: Federation, models: tuple[Model, ...], method: Any = None, *, 
         if x.dtype != jnp.int32:
             x = (x.astype(jnp.float32) - jnp.asarray(fed.shift, jnp.float32)) * jnp.asarray(fed.scale, jnp.float32)
         public = (x, jnp.asarray(fed.public[1]))
-    rows = np.asarray(fed.count["train"])[: fed.seen]
-    return Facts(len(fed.names), fed.seen, models, architecture, models[0].outputs, rows, public, has_pool)
+    return Facts(len(fed.names), fed.seen, models, architecture, models[0].outputs, train_rows(fed), public, has_pool)
+
+
+def train_rows(fed: Federation) -> np.ndarray:
+    """int [seen]: train rows of the seen clients."""
+    return np.asarray(fed.count["train"])[: fed.seen]
 
 
 class Training:
@@ -78,6 +82,7 @@ class Training:
         self.server: Any = None
         self._planned = rounds
         engine.executor.begin(self.label)
+        self._enter(0)
 
     def start(self) -> RoundCost:
         """Makes the first server state. What `init` asks of clients is the cost of a round 0.
@@ -96,6 +101,7 @@ class Training:
         """Continues after `round` from what a checkpoint holds. selection: the state of a selector that learns."""
         self.round, self.server, self.fed.selection = round, server, selection
         self.engine.executor.load_states(states)
+        self._enter(round)
 
     @property
     def shared(self) -> Any:
@@ -105,12 +111,21 @@ class Training:
     def step(self) -> RoundCost:
         """Runs the next round."""
         self.round += 1
+        self._enter(self.round)
         wall, cpu = time.perf_counter(), time.process_time()
         self.fed.begin_round(self.round, self.shared)
         with contextlib.suppress(NobodyAnswered):  # a lost round: the server keeps its state
             self.server = jax.block_until_ready(self.method.round(self.server, self.fed))
         self.fed.end_round(self.shared)
         return self._cost(time.perf_counter() - wall, time.process_time() - cpu)
+
+    def _enter(self, round: int) -> None:
+        """Clients have the rows of this round, and have told the server how many."""
+        drift = self.federation.drift
+        phase = 0 if drift is None else drift.phase(round)
+        if phase != self.engine.executor.phase:
+            self.engine.executor.enter(phase)
+        self.fed.rows = train_rows(self.federation.phases[phase])
 
     def _cost(self, seconds: float, cpu_seconds: float) -> RoundCost:
         traffic = self.fed.traffic

@@ -1,4 +1,5 @@
-"""Skews: how rows are dealt out to clients, how clients differ in what they see and call it, who attacks. Read from texts like "dirichlet:0.1"."""
+"""Skews: how rows are dealt out to clients, how clients differ in what they see and call it, who attacks, and what
+changes over the rounds. Read from texts like "dirichlet:0.1"."""
 
 from __future__ import annotations
 
@@ -10,12 +11,13 @@ from atoll.data.skew.attack import Flip, Random
 from atoll.data.skew.clientwise import Affine, Camera, Noise
 from atoll.data.skew.partition import Classes, Dirichlet, Iid, Natural, Quantity
 from atoll.data.skew.style import Style
+from atoll.data.skew.temporal import Concept, Window
 from atoll.data.skew.texts import options
 from atoll.data.skew.transform import Rotate, Swap
 
 __all__ = [
-    "TABLE", "Affine", "Attack", "Camera", "Classes", "Clientwise", "Dirichlet", "Flip", "Groups", "Iid", "Natural", "Noise", "Partition", "Quantity",
-    "Random", "Rotate", "Skew", "Skews", "Style", "Swap", "Transform", "parse", "parse_all",
+    "TABLE", "Affine", "Attack", "Camera", "Classes", "Clientwise", "Concept", "Dirichlet", "Flip", "Groups", "Iid", "Natural", "Noise", "Partition",
+    "Quantity", "Random", "Rotate", "Skew", "Skews", "Style", "Swap", "Transform", "Window", "parse", "parse_all",
 ]  # fmt: skip
 
 Partition = Natural | Iid | Quantity | Classes | Dirichlet
@@ -23,7 +25,7 @@ Groups = Rotate | Swap | Style  # k groups of clients differ
 Clientwise = Noise | Affine | Camera  # every client differs
 Transform = Groups | Clientwise
 Attack = Flip | Random
-Skew = Partition | Transform | Attack
+Skew = Partition | Transform | Attack | Window | Concept
 T = TypeVar("T", bound=Skew)
 
 
@@ -49,6 +51,12 @@ TABLE: dict[str, Entry] = {
     "camera": Entry(Camera, "camera:0.5", "every client's images with contrast, brightness and blur of its own"),
     "flip": Entry(Flip, "flip:0.2", "this share of clients trains on labels turned around; options kind (reversed, permuted), rows (share of their rows)"),
     "random": Entry(Random, "random:0.2", "this share of clients trains on random labels; option rows (share of their rows)"),
+    "window": Entry(Window, "window:4,every=10", "windows of time that follow each other, so many rounds each; by=client: cut for each client by itself"),
+    "concept": Entry(
+        Concept,
+        "concept:3,every=10,kind=gradual",
+        "so many concepts in turn, so many rounds each: kind abrupt, gradual (in steps) or recurring; what=labels or rotation; share of the clients",
+    ),
 }
 
 
@@ -62,11 +70,13 @@ def parse(text: str) -> Skew:
 
 
 class Skews(NamedTuple):
-    """Skews by when they are applied: rows are dealt out, clients' rows changed, then split, then attackers' labels changed."""
+    """Skews by when they are applied: rows are dealt out, clients' rows changed, then (in every phase of time) split, then attackers' labels changed."""
 
     partition: Partition | None
     transforms: tuple[Transform, ...]
     attacks: tuple[Attack, ...]
+    window: Window | None
+    concept: Concept | None
 
 
 def parse_all(skew: str | Skew | Sequence[str | Skew]) -> Skews:
@@ -80,6 +90,8 @@ def parse_all(skew: str | Skew | Sequence[str | Skew]) -> Skews:
         partitions[0] if partitions else None,
         _of_different_kinds([one for one in made if isinstance(one, Transform)]),
         _of_different_kinds([one for one in made if isinstance(one, Attack)]),
+        next(iter(_of_different_kinds([one for one in made if isinstance(one, Window)])), None),
+        next(iter(_of_different_kinds([one for one in made if isinstance(one, Concept)])), None),
     )
 
 
