@@ -25,8 +25,9 @@ def small() -> Federation:
 
 def test_the_sheet_of_a_small_federation():
     content = sheet(small())
-    keys = ["name", "history", "clients", "seen", "unseen", "labels", "sizes", "names", "label_table", "majority_accuracy", "split_hash", "groups", "drift"]
-    assert list(content) == keys
+    keys = ["name", "history", "clients", "seen", "unseen", "labels", "sizes", "names", "label_table", "majority_accuracy", "split_hash", "groups"]
+    assert list(content) == [*keys, "drift", "attackers", "heterogeneity"]
+    assert [one["kind"] for one in content.pop("heterogeneity")][:2] == ["quantity", "labels"]
     digest = content.pop("split_hash")
     assert len(digest) == 64
     assert json.loads(json.dumps(content)) == {
@@ -42,7 +43,18 @@ def test_the_sheet_of_a_small_federation():
         "majority_accuracy": pytest.approx(3 / 5),  # ann: 1 of 2, bob: 2 of 3
         "groups": [0, 1],
         "drift": None,
+        "attackers": None,
     }
+
+
+def test_the_sheet_says_how_clients_differ():
+    fed = load("digits", skew=["iid", "swap:4", "flip:0.3"], clients=10)
+    content = json.loads(json.dumps(sheet(fed), allow_nan=False))
+    assert fed.attackers is not None
+    assert content["attackers"] == fed.attackers.tolist()
+    words = {one["key"]: one["word"] for one in content["heterogeneity"]}
+    assert (words["label_tv"], words["disagreement"], words["attackers"]) == ("none", "strong", "strong")
+    assert sheet(fed) == sheet(load("digits", skew=["iid", "swap:4", "flip:0.3"], clients=10))  # the same numbers every time
 
 
 def test_regression_has_no_labels_to_count():
@@ -83,9 +95,10 @@ def test_the_hash_of_the_default_is_stable():
     [
         (
             {"data": "digits", "unseen": 0.2},
-            ["digits by writing form", "11 seen, 3 unseen", "uint8 8x8, 10 labels", "form 0", "(unseen)", "majority", "seed 0"],
+            ["digits by writing form", "11 seen, 3 unseen", "uint8 8x8, 10 labels", "form 0", "(unseen)", "majority", "seed 0", "Gini of sizes", "by chance"],
         ),
         ({"data": "digits", "skew": ["iid", "swap:3"], "clients": 40, "public": 17}, ["3 groups", "(20 of 40 clients)", "client 39", "public rows", "17"]),
+        ({"data": "digits", "skew": ["iid", "swap:4", "flip:0.3"], "clients": 10}, ["3 attackers", "preference", "strong", "labels differ at the same x"]),
         ({"data": "linear"}, ["a number to predict", "float32 20", "4 groups"]),
         ({"data": "synthetic", "classes": 40}, ["40 labels", "█"]),
     ],

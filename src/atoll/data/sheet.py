@@ -13,6 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from atoll.data.federation import SPLITS, Federation
+from atoll.metrics.heterogeneity import Measure, heterogeneity
+from atoll.metrics.heterogeneity.labels import count_labels
+from atoll.metrics.heterogeneity.summary import BY_CHANCE
 
 SHOWN = 20  # clients of the label table
 WIDE = 15  # labels that get a column with numbers; more are shown as one strip of shades
@@ -20,7 +23,7 @@ SHADES = " ░▒▓█"
 
 
 def sheet(fed: Federation) -> dict[str, Any]:
-    """What is kept as data.json: plain numbers, texts and lists. `majority_accuracy` is None for regression."""
+    """What is kept as data.json: plain numbers, texts and lists. `majority_accuracy` is None for regression; `heterogeneity`: see metrics/heterogeneity."""
     return {
         "name": fed.name,
         "history": list(fed.history),
@@ -35,16 +38,15 @@ def sheet(fed: Federation) -> dict[str, Any]:
         "split_hash": split_hash(fed),
         "groups": None if fed.groups is None else fed.groups.tolist(),
         "drift": None if (d := fed.drift) is None else {"every": d.every, "order": list(d.order), "again": d.again, "about": list(d.about)},
+        "attackers": None if fed.attackers is None else fed.attackers.tolist(),
+        "heterogeneity": [one.as_dict() for one in heterogeneity(fed)],
     }
 
 
 def label_table(fed: Federation, split: str) -> np.ndarray:
     """int64 [clients, labels]: rows (for sequences: positions) with each label."""
-    first, clients, labels = int(fed.start[split][0]), len(fed.names), len(fed.labels)
-    n = int(fed.count[split].sum())
-    y = fed.y[first : first + n].reshape(n, -1)
-    owner = np.repeat(np.arange(clients), fed.count[split])[:, None]
-    return np.bincount((owner * labels + y).ravel(), minlength=clients * labels).reshape(clients, labels)
+    first, n = int(fed.start[split][0]), int(fed.count[split].sum())
+    return count_labels(fed.y[first : first + n], np.repeat(np.arange(len(fed.names)), fed.count[split]), len(fed.names), len(fed.labels))
 
 
 def majority_accuracy(fed: Federation) -> float | None:
@@ -78,14 +80,18 @@ def print_sheet(fed: Federation, console: Console) -> None:
         some = f" ({SHOWN} of {len(fed.names):,} clients)" if len(fed.names) > SHOWN else ""
         console.print(f"[bold]train rows per label[/bold]{some}")
         console.print(_heat_table(fed, np.array(content["label_table"])))
+    console.print("[bold]how clients differ[/bold] (train rows)")
+    console.print(differences([Measure(**one) for one in content["heterogeneity"]]))
+    console.print(BY_CHANCE, highlight=False)
     for line in fed.history:
         console.print(f"  {escape(line)}", soft_wrap=True, highlight=False)
 
 
 def _print_facts(fed: Federation, content: dict[str, Any], console: Console) -> None:
     groups = f", {len(set(content['groups']))} groups" if content["groups"] is not None else ""
+    attackers = f", {sum(content['attackers'])} attackers" if content["attackers"] is not None else ""
     facts = Table.grid(padding=(0, 2))
-    facts.add_row("clients", f"{content['seen']} seen, {content['unseen']} unseen{groups}")
+    facts.add_row("clients", f"{content['seen']} seen, {content['unseen']} unseen{groups}{attackers}")
     facts.add_row("row", f"{fed.x.dtype.name} {'x'.join(map(str, fed.x.shape[1:]))}, " + (f"{len(fed.labels)} labels" if fed.labels else "a number to predict"))
     for split in SPLITS:
         n = fed.count[split]
@@ -99,6 +105,18 @@ def _print_facts(fed: Federation, content: dict[str, Any], console: Console) -> 
         facts.add_row("majority", f"{100 * content['majority_accuracy']:.1f} % of test rows have their client's most frequent label")
     facts.add_row("split", content["split_hash"])
     console.print(facts)
+
+
+def differences(found: list[Measure]) -> Table:
+    """Measures of heterogeneity in words and numbers."""
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    for column in ("kind", "how much", "number", "by chance", "what"):
+        table.add_column(column, justify="right" if column in ("number", "by chance") else "left", no_wrap=True)
+    for one, before in zip(found, (None, *found), strict=False):
+        number, chance = ("\N{EN DASH}" if value is None else f"{value:.3f}" for value in (one.value, one.chance))
+        word = f"[bold]{one.word}[/bold]" if one.word == "strong" else one.word
+        table.add_row("" if before and before.kind == one.kind else one.kind, word, number, chance, one.name)
+    return table
 
 
 def _heat_table(fed: Federation, counts: np.ndarray) -> Table:

@@ -9,6 +9,7 @@ import polars as pl
 from atoll import metrics
 from atoll.metrics import Paired
 from atoll.report import words
+from atoll.report.differences import benign
 from atoll.report.digest import Digest
 
 ONE_RUN = "One run with one seed: whether a difference would come back with another seed or split is not known from it."
@@ -56,6 +57,7 @@ def footnotes(d: Digest) -> list[str]:
         "Quality is measured on test rows. Hurt: share of seen clients strictly worse off, each at the round that counts for its method.",
         "Traffic per round: of a client that takes part. FLOPs, state: per client. Bold: the best of a column; of costs, among methods that communicate.",
     ]
+    notes += benign(d)
     if late:
         notes.append(f"Still best at the last round, so more rounds may help: {words.some(late, 8)}.")
     return notes

@@ -12,6 +12,7 @@ import plotly.io as pio
 
 from atoll.report import plots_clients, plots_clusters, plots_data, plots_run, words
 from atoll.report.colours import Style, styles
+from atoll.report.differences import differences
 from atoll.report.digest import Digest
 from atoll.report.export import latex_of
 from atoll.report.figure import Chart
@@ -33,7 +34,9 @@ def run_section(d: Digest, key: str, title: str, level: int) -> Html:
         "clients": draw(*_client_charts(d, look)),
         "clusters": draw(*plots_clusters.clusters(d, look)),
         "convergence": draw(*plots_run.convergence(d, look), plots_run.price(d, look)),
-        "data": join(draw(plots_data.labels(d.run), plots_data.sizes(d.run), plots_clients.by_size(d, look)), _history(d.run, level + 2)),
+        "data": join(
+            draw(plots_data.labels(d.run), plots_data.sizes(d.run), plots_clients.by_size(d, look)), differences(d.run, level + 2), _history(d.run, level + 2)
+        ),
         "repeat": _repeat(d, look),
     }
     blocks = [_block(f"{key}-{name}", TITLES[name], content, level + 1) for name, content in parts.items() if content]
@@ -98,6 +101,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Rows", ", ".join(rows)),
         ("To predict", "a number" if run.regression else words.number(len(data.get("labels", [])), "label")),
         ("Most frequent label", f"right for {words.share(majority)} of test rows, per client" if majority is not None and not math.isnan(majority) else ""),
+        ("Attackers", f"{sum(data['attackers']):,}, who train on wrong labels" if data.get("attackers") else ""),
         ("Model", ", ".join(spec.get("model") or run.environment.get("models", [])) or "chosen for the data"),
         ("Rounds", f"{spec['rounds']:,}, {f'{asked:,} clients' if asked else 'all clients'} asked in each" if "rounds" in spec else ""),
         ("Chosen by", str(spec.get("select", "uniform")) if spec.get("per_round") else ""),

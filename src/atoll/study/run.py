@@ -125,7 +125,7 @@ def execute(plan: Plan, folder: Path, watcher: Watcher | None = None, command: s
 
 def open_plan(folder: Path, federation: Federation | None = None) -> Plan:
     """The plan of an existing run folder, for resuming it. AtollError where the data have changed since."""
-    from atoll.data.sheet import sheet
+    from atoll.data.sheet import split_hash
 
     if not (folder / "spec.toml").exists():
         raise AtollError(f"{folder} is no run: it has no spec.toml. Give the folder that `atoll run` named.")
@@ -134,7 +134,7 @@ def open_plan(folder: Path, federation: Federation | None = None) -> Plan:
         raise AtollError(f"The run in {folder} was started from Python with data of its own. Resume it from Python: atoll.resume(folder, data=...).")
     plan = make_plan(spec, federation)
     before = json.loads((folder / "data.json").read_text())["split_hash"]
-    now = sheet(plan.federation)["split_hash"]
+    now = split_hash(plan.federation)
     if before != now:
         raise AtollError(f"The data of {folder} have changed since it started (split {before[:12]} then, {now[:12]} now), so it can't go on. Start a new run.")
     return plan
