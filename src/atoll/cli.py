@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ Path_ = Annotated[Text, typer.Option("--path", help="Where a source's files are.
 Client = Annotated[Text, typer.Option("--client", help="CSV, Parquet: the column that names the client.")]
 Label = Annotated[Text, typer.Option("--label", help="CSV, Parquet: the column to predict.")]
 TaskName = Annotated[Text, typer.Option("--task", help="CSV, Parquet: classification or regression.")]
+Option = Annotated[list[str] | None, typer.Option("--option", help="Another option of the source, as in films=300 (docs/data.md); several allowed.")]
 Skew = Annotated[list[str] | None, typer.Option("--skew", help="iid, dirichlet:0.1, swap:4, noise:0.1, flip:0.2, ... (atoll data list); several compose.")]
 Clients = Annotated[int | None, typer.Option("--clients", help="Number of clients, where the source has no natural ones.")]
 Unseen = Annotated[float | None, typer.Option("--unseen", help="Share of clients held out of training.")]
@@ -46,6 +48,7 @@ def run(
     client: Client = None,
     label: Label = None,
     task: TaskName = None,
+    option: Option = None,
     skew: Skew = None,
     clients: Clients = None,
     unseen: Unseen = None,
@@ -73,7 +76,7 @@ def run(
     """
     from atoll.study.spec import read_spec
 
-    given = _data_changes(data, path, client, label, task, skew, clients, unseen, public, limit, resample)
+    given = _data_changes(data, path, client, label, task, option, skew, clients, unseen, public, limit, resample)
     changes = _present(
         seed=seed,
         rounds=rounds,
@@ -161,6 +164,7 @@ def data_show(
     client: Client = None,
     label: Label = None,
     task: TaskName = None,
+    option: Option = None,
     skew: Skew = None,
     clients: Clients = None,
     unseen: Unseen = None,
@@ -175,8 +179,52 @@ def data_show(
     from atoll.data.sheet import print_sheet
     from atoll.study.spec import load_data, read_spec
 
-    spec = read_spec(None, {"data": _data_changes(source, path, client, label, task, skew, clients, unseen, public, limit, resample), **_present(seed=seed)})
+    changes = _data_changes(source, path, client, label, task, option, skew, clients, unseen, public, limit, resample)
+    spec = read_spec(None, {"data": changes, **_present(seed=seed)})
     print_sheet(load_data(spec), Console())
+
+
+@data_app.command("export")
+def data_export(
+    source: Annotated[str, typer.Argument(help="A source, or a .csv or .parquet file.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder to write to.")],
+    format: Annotated[str, typer.Option("--format", help="npz: which rows of the source every client has; pfllib: the rows, as PFLlib keeps them.")] = "npz",
+    path: Path_ = None,
+    client: Client = None,
+    label: Label = None,
+    task: TaskName = None,
+    option: Option = None,
+    skew: Skew = None,
+    clients: Clients = None,
+    unseen: Unseen = None,
+    public: Public = None,
+    limit: Limit = None,
+    resample: Resample = None,
+    seed: Seed = None,
+) -> None:
+    """Write who has which rows as an index map with its sha256 (npz), or the rows themselves in the form of PFLlib (pfllib)."""
+    from atoll.core.errors import unknown
+    from atoll.data.index_map import write_map
+    from atoll.data.pfllib_folder import write_pfllib
+    from atoll.study.spec import data_arguments, load_data, read_spec
+
+    if format not in ("npz", "pfllib"):
+        raise unknown("format", format, ("npz", "pfllib"))
+    changes = _data_changes(source, path, client, label, task, option, skew, clients, unseen, public, limit, resample)
+    spec = read_spec(None, {"data": changes, **_present(seed=seed)})
+    fed = load_data(spec)
+    written = write_map(fed, to, data_arguments(spec)) if format == "npz" else write_pfllib(fed, to)
+    print(f"{fed.name}: {len(fed.names):,} clients, {len(fed.y):,} rows, written to {written}")
+
+
+@data_app.command("verify")
+def data_verify(file: Annotated[Path, typer.Argument(help="The map.npz of an export.")]) -> None:
+    """Make the federation of an index map again from its source, and check that every client has the same rows."""
+    from atoll.data.index_map import rebuilt
+    from atoll.data.sheet import split_hash
+
+    fed = rebuilt(file)
+    print(f"{fed.name}: the same {len(fed.names):,} clients and {len(fed.y):,} rows here, sha256 {split_hash(fed)}")
 
 
 def _carry_out(plan: Any, folder: Path) -> None:
@@ -208,6 +256,7 @@ def _data_changes(
     client: Text,
     label: Text,
     task: Text,
+    option: list[str] | None,
     skew: list[str] | None,
     clients: int | None,
     unseen: float | None,
@@ -215,7 +264,7 @@ def _data_changes(
     limit: int | None,
     resample: Text,
 ) -> dict[str, Any]:
-    options = _present(path=path, client=client, label=label, task=task)
+    options = {**_present(path=path, client=client, label=label, task=task), **_options(option or [])}
     source = data
     if data is not None and data.rpartition(".")[2] in ("csv", "parquet"):
         source, options["path"] = data.rpartition(".")[2], data
@@ -223,6 +272,20 @@ def _data_changes(
     if options:
         changes["options"] = options
     return changes
+
+
+def _options(given: list[str]) -> dict[str, Any]:
+    """name=value as options of a source: numbers, true, false and lists as JSON writes them, anything else is text."""
+    options = {}
+    for text in given:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name:
+            raise AtollError(f"--option {text!r} is not of the form name=value, for instance --option films=300.")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
 
 
 def _with_settings(spec: Any, settings: list[str]) -> Any:

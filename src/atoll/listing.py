@@ -84,13 +84,18 @@ def print_sources() -> None:
     from atoll.data import SOURCES
     from atoll.data.skew import TABLE as SKEWS
 
-    table = Table(title="Sources of data")
-    for column in ("name", "what it is", "where it comes from", "licence"):
-        table.add_column(column, overflow="fold")
-    for source in SOURCES.values():
-        table.add_row(f"[bold]{source.name}[/bold]", escape(source.what), escape(source.where), escape(source.licence))
     console = Console()
-    console.print(table)
+    wide = max(map(len, SOURCES))
+    for kind in dict.fromkeys(source.kind for source in SOURCES.values()):
+        console.print(f"\n[bold]{kind[0].upper()}{kind[1:]}[/bold]")
+        table = Table.grid(padding=(0, 2))
+        table.add_column(min_width=wide, no_wrap=True)
+        table.add_column(overflow="fold")
+        for source in SOURCES.values():
+            if source.kind == kind:
+                about = f"{escape(source.what)}\n[dim]from: {escape(source.where)}\nlicence: {escape(source.licence)}[/dim]"
+                table.add_row(f"[bold]{source.name}[/bold]", about)
+        console.print(table)
     console.print("\nHow clients differ (--skew, several compose):")
     for entry in SKEWS.values():
         console.print(f"  [bold]{escape(entry.example)}[/bold]: {escape(entry.about)}", highlight=False)

@@ -189,6 +189,30 @@ def test_the_data_sheet(atoll):
     assert "dirichlet" in out
 
 
+def test_data_are_exported_and_verified(atoll, tmp_path):
+    how = ("--skew", "dirichlet:0.5", "--clients", "4", "--seed", "7")
+    code, out, _ = atoll("data", "export", "digits", "--to", "map", *how)
+    assert (code, "4 clients, 1,797 rows" in out) == (0, True)
+    code, out, _ = atoll("data", "verify", "map/map.npz")
+    assert (code, "the same 4 clients and 1,797 rows" in out) == (0, True)
+    assert atoll("data", "export", "digits", "--to", "folder", "--format", "pfllib", *how)[0] == 0
+    code, out, _ = atoll("data", "show", "pfllib", "--path", "folder")
+    assert (code, "4 seen" in out) == (0, True)
+    code, _, err = atoll("data", "export", "digits", "--to", "x", "--format", "pflib")
+    assert (code, "Did you mean pfllib?" in err) == (2, True)
+    code, _, err = atoll("data", "export", "digits", "--to", "map", *how)
+    assert (code, "map.npz is there already" in err) == (2, True)
+
+
+def test_options_of_a_source(atoll):
+    code, out, _ = atoll("data", "show", "linear", "--option", "dimension=3", "--option", "clusters=2", "--clients", "4")
+    assert (code, "float32 3," in out) == (0, True)
+    code, _, err = atoll("data", "show", "linear", "--option", "dimensions=3")
+    assert (code, "Did you mean dimension?" in err) == (2, True)
+    code, _, err = atoll("data", "show", "linear", "--option", "dimension")
+    assert (code, "name=value" in err) == (2, True)
+
+
 def test_help_is_quick_to_import():
     """Help must not wait for JAX."""
     done = subprocess.run([sys.executable, "-c", "import sys, atoll, atoll.cli; sys.exit('jax' in sys.modules or 'polars' in sys.modules)"], check=False)

@@ -92,6 +92,7 @@ def assemble(
         scale=table.scale,
         public=public,
         groups=None if table.groups is None else table.groups[order],
+        origin=table.places[rows],
         history=(*table.history, f"{_how_split(table, split)}; {int(held.sum())} of {clients} clients unseen; seed {seed}"),
     )
     return fed if table.standardise is None else _standardised(fed, table.standardise)

@@ -37,6 +37,7 @@ class Federation:
     groups: np.ndarray | None = None  # int [clients], known groups of clients (rotation, swapped labels, ...)
     history: tuple[str, ...] = ()  # how it was made, one line per step
     attackers: np.ndarray | None = None  # bool [clients], whose train and validation labels are wrong on purpose
+    origin: np.ndarray | None = None  # int64 [rows], place in its source of what each row was made of; None where there is no such row
     drift: Drift | None = None  # the rows above are those of its first phase
 
     def __post_init__(self) -> None:
@@ -115,6 +116,8 @@ def _check_order(fed: Federation) -> None:
     total = sum(int(np.asarray(fed.count[split]).sum()) for split in SPLITS)
     if not total == len(fed.x) == len(fed.y):
         raise AtollError(f"x has {len(fed.x)} rows, y has {len(fed.y)}, and the clients own {total}. The three must agree.")
+    if fed.origin is not None and np.shape(fed.origin) != (total,):
+        raise AtollError(f"`origin` has shape {list(np.shape(fed.origin))}; it must be one integer per row ({total}).")
 
 
 def _check_public(fed: Federation) -> None:

@@ -40,7 +40,8 @@ def resample(fed: Federation, kind: str, seed: int = 0) -> Federation:
     count = {**fed.count, "train": np.array([len(part[1]) for part in made], np.int64)}
     history = (*fed.history, f"{kind}: train rows of each client evened out by label, {before:,} rows before and {int(count['train'].sum()):,} after")
     public = None if fed.public is None else (fed.public[0].astype(np.float32), fed.public[1])
-    return replace(fed, name=f"{fed.name}, {kind}", x=np.concatenate(x), y=np.concatenate(y), start=starts(count), count=count, public=public, history=history)
+    rows = {"x": np.concatenate(x), "y": np.concatenate(y), "start": starts(count), "count": count, "origin": None}
+    return replace(fed, name=f"{fed.name}, {kind}", public=public, history=history, **rows)
 
 
 def check_kind(kind: str) -> None:

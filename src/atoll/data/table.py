@@ -25,6 +25,7 @@ class Table:
     standardise: np.ndarray | None = None  # bool, one per value of a row: standardised with the seen clients' train rows
     part: np.ndarray | None = None  # int8 [rows], TRAIN, VALIDATION, TEST or FREE where the source itself sets rows apart
     unit: np.ndarray | None = None  # int [rows], rows of one client that stay in one split: an image and what was made of it
+    origin: np.ndarray | None = None  # int64 [rows], place of each row in what the source read; None: all rows, in its order
     time: np.ndarray | None = None  # int64 or float64 [rows], when a row was recorded, in the source's unit; None: the source doesn't know
     groups: np.ndarray | None = None  # int [natural clients]
     fixed: str = ""  # why its rows can't be dealt out to other clients
@@ -34,6 +35,11 @@ class Table:
     @property
     def regression(self) -> bool:
         return not self.labels
+
+    @property
+    def places(self) -> np.ndarray:
+        """int64 [rows], place of each row in what the source read."""
+        return np.arange(len(self.y)) if self.origin is None else self.origin
 
     def take(self, rows: np.ndarray) -> Table:
         """The table with these rows only (int indices or a bool mask)."""
@@ -45,6 +51,7 @@ class Table:
             part=None if self.part is None else self.part[rows],
             unit=None if self.unit is None else self.unit[rows],
             time=None if self.time is None else self.time[rows],
+            origin=self.places[rows],
         )
 
     def noted(self, line: str) -> Table:

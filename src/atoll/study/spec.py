@@ -132,9 +132,14 @@ def load_data(spec: Spec) -> Federation:
     """The federation that a specification names."""
     from atoll.data import load
 
+    return load(**data_arguments(spec))
+
+
+def data_arguments(spec: Spec) -> dict[str, Any]:
+    """The arguments of `atoll.data.load` that a specification stands for."""
     d = spec.data
-    how = {"clients": d.clients, "unseen": d.unseen, "split": d.split, "public": d.public, "limit": d.limit, "resample": d.resample}
-    return load(d.source, skew=d.skew, seed=spec.seed if d.seed is None else d.seed, **how, **d.options)
+    how = {"clients": d.clients, "unseen": d.unseen, "split": list(d.split), "public": d.public, "limit": d.limit, "resample": d.resample}
+    return {"data": d.source, "skew": list(d.skew), "seed": spec.seed if d.seed is None else d.seed, **how, **d.options}
 
 
 def _each(given: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 import zlib
@@ -34,7 +35,7 @@ def read(*, path: str | Path | None = None) -> Table:
             owners.append(np.full(len(y), client))
             parts.append(np.full(len(y), part, np.int8))
     x, y = _channels_last(np.concatenate(xs)), np.concatenate(ys)
-    classes = int(y.max()) + 1 if len(y) else 0
+    classes = max(int(y.max()) + 1 if len(y) else 0, _said_classes(folder))
     return Table(
         name=f"pfllib {folder.name}",
         x=x,
@@ -46,6 +47,15 @@ def read(*, path: str | Path | None = None) -> Table:
         fixed="PFLlib has dealt its rows out and set test rows apart already",
         history=(f"PFLlib dataset {folder}: {len(y):,} rows, {len(numbers)} clients, its own train and test rows",),
     )
+
+
+def _said_classes(folder: Path) -> int:
+    """The number of classes in config.json, which may have some that no client has; 0 without the file."""
+    try:
+        said = json.loads((folder / "config.json").read_text())["num_classes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    return said if isinstance(said, int) and 0 <= said < 1_000_000 else 0
 
 
 def _clients(folder: Path) -> list[int]:
