@@ -18,10 +18,20 @@ if TYPE_CHECKING:
     from atoll.api import Result, resume, run
     from atoll.core.errors import AtollError
     from atoll.data import load
+    from atoll.metrics.heterogeneity import heterogeneity
+    from atoll.study.private import private_heterogeneity
 
-__all__ = ["AtollError", "Result", "__version__", "load", "resume", "run"]
+__all__ = ["AtollError", "Result", "__version__", "heterogeneity", "load", "private_heterogeneity", "resume", "run"]
 
-_WHERE = {"run": "atoll.api", "resume": "atoll.api", "Result": "atoll.api", "load": "atoll.data", "AtollError": "atoll.core.errors"}
+_WHERE = {
+    "run": "atoll.api",
+    "resume": "atoll.api",
+    "Result": "atoll.api",
+    "load": "atoll.data",
+    "AtollError": "atoll.core.errors",
+    "heterogeneity": "atoll.metrics.heterogeneity",
+    "private_heterogeneity": "atoll.study.private",
+}
 
 
 def __getattr__(name: str) -> Any:

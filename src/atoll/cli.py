@@ -172,8 +172,9 @@ def data_show(
     limit: Limit = None,
     resample: Resample = None,
     seed: Seed = None,
+    private: Annotated[float | None, typer.Option("--private", help="Also measure how clients differ from noised counts alone, with this epsilon.")] = None,
 ) -> None:
-    """Print the data sheet: clients, sizes, labels per client, majority accuracy, hash of the split."""
+    """Print the data sheet: clients, sizes, labels per client, majority accuracy, hash of the split, how clients differ."""
     from rich.console import Console
 
     from atoll.data.sheet import print_sheet
@@ -181,7 +182,13 @@ def data_show(
 
     changes = _data_changes(source, path, client, label, task, option, skew, clients, unseen, public, limit, resample)
     spec = read_spec(None, {"data": changes, **_present(seed=seed)})
-    print_sheet(load_data(spec), Console())
+    fed, console = load_data(spec), Console()
+    print_sheet(fed, console)
+    if private is not None:
+        from atoll.report.private import print_private
+        from atoll.study.private import private_heterogeneity
+
+        print_private(private_heterogeneity(fed, private, seed=spec.seed), console)
 
 
 @data_app.command("export")

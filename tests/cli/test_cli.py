@@ -187,6 +187,14 @@ def test_the_data_sheet(atoll):
     code, out, _ = atoll("data", "show", "digits", "--skew", "dirichlet:0.5", "--clients", "5")
     assert code == 0
     assert "dirichlet" in out
+    assert "how clients differ" in out
+    code, out, _ = atoll("data", "show", "digits", "--private", "2")
+    assert code == 0
+    assert "Epsilon 2 per row in all" in out
+    assert "0.4 for sizes (noise of scale 2.5 rows), 0.8 for labels (noise of scale 1.25 rows)" in " ".join(out.split())
+    code, _, err = atoll("data", "show", "digits", "--private", "-1")
+    assert code == 2
+    assert "epsilon must be > 0" in err
 
 
 def test_data_are_exported_and_verified(atoll, tmp_path):
