@@ -193,6 +193,7 @@ def test_what_can_not_be_measured_has_no_number():
     measured = found(federation(x, y, owner, 2))
     assert measured["disagreement"].value is None
     assert measured["feature_wasserstein"].value is None  # x does not vary
+    assert "owner_auc" not in measured
     assert measured["label_tv"].value is not None
     alone = found(federation(x, y, np.zeros(12, int), 2))
     assert alone["gini"].value == 0
@@ -268,12 +269,26 @@ def test_drift_of_each_kind_shows_in_its_own_measure():
 
 
 def test_drift_is_between_the_two_times():
-    x = np.concatenate([np.zeros((50, 1)), np.ones((150, 1))]).astype(np.float32)
+    x = (np.repeat([0, 1], [50, 150]) + 1e-4 * np.arange(200))[:, None].astype(np.float32)
     y = np.repeat([0, 1], [50, 150])
     told = {one.key: one for one in drift((x[:50], y[:50]), (x[50:], y[50:]), 2)}
     assert told["label_tv"].value == told["label_js"].value == 1
-    assert told["feature_wasserstein"].value == pytest.approx(1 / x.std())
+    assert told["feature_wasserstein"].value == pytest.approx(1.01 / x.std(), rel=1e-3)  # means differ by 1 + 100 x 1e-4
     assert told["owner_auc"].value == 1
+
+
+def test_a_federation_that_changes_is_measured_over_time():
+    """Two concepts in turn, whose labels agree nowhere: between them labels at the same x always differ, and neither inputs nor sizes of labels change much."""
+    fed = load("digits", skew=["iid", "concept:2,every=5"], clients=6)
+    told = {one.key: one for one in heterogeneity(fed) if one.kind == "temporal"}
+    assert told["disagreement"].word == "strong"
+    assert told["disagreement"].value == pytest.approx(1, abs=0.05)
+    assert told["feature_wasserstein"].value == pytest.approx(0, abs=0.02)  # nearly the same rows
+    assert told["owner_auc_same_label"].value == pytest.approx(0.5, abs=0.05)  # which are kept in one fold
+    turned = {one.key: one for one in heterogeneity(load("digits", skew=["iid", "concept:2,every=5,what=rotation"], clients=6)) if one.kind == "temporal"}
+    assert turned["owner_auc_same_label"].word == "strong"
+    assert turned["feature_wasserstein"].word in ("weak", "strong")
+    assert not [one for one in heterogeneity(load("digits")) if one.kind == "temporal"]
 
 
 def test_pairs_are_all_pairs():

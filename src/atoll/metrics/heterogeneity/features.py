@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from atoll.metrics.heterogeneity.sample import Sample
@@ -44,20 +46,35 @@ def mean_wasserstein(sample: Sample, owner: np.ndarray) -> float:
 def owner_scores(sample: Sample, seed: int = 0) -> tuple[Sample, np.ndarray]:
     """Out-of-fold scores [rows, clients] of a classifier (extremely randomised trees) of a row's owner, and the rows it could be tried on.
 
-    Clients with fewer rows than FOLDS are left out. Geurts, Ernst, Wehenkel, Machine Learning 63, 2006.
+    Clients with fewer rows than FOLDS are left out; equal rows are in one fold, or the trees would learn by heart whose they are not. Geurts, Ernst, Wehenkel,
+    Machine Learning 63, 2006.
     """
     from sklearn.ensemble import ExtraTreesClassifier
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     enough = np.bincount(sample.owner) >= FOLDS
     kept = enough[sample.owner]
     if enough.sum() < 2:
         return sample, np.zeros((len(kept), 0))
+    numbers: dict[bytes, int] = {}
+    same = np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in sample.x[kept]])
+    if len(numbers) < FOLDS:
+        return sample, np.zeros((len(kept), 0))
     owner = np.unique(sample.owner[kept], return_inverse=True)[1]
     rows = sample._replace(x=sample.x[kept], y=None if sample.y is None else sample.y[kept], owner=owner)
-    trees = ExtraTreesClassifier(TREES, max_features=min(TRIED, rows.x.shape[1]), min_samples_leaf=2, random_state=seed)
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    return rows, np.asarray(cross_val_predict(trees, rows.x, owner, cv=folds, method="predict_proba"))
+    scores = np.zeros((len(owner), rows.clients))
+    for train, test in _folds(same, owner, seed):
+        trees = ExtraTreesClassifier(TREES, max_features=min(TRIED, rows.x.shape[1]), min_samples_leaf=2, random_state=seed).fit(rows.x[train], owner[train])
+        scores[np.ix_(test, trees.classes_)] = trees.predict_proba(rows.x[test])  # a client that is not in the train folds scores 0
+    return rows, scores
+
+
+def _folds(same: np.ndarray, owner: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Train and test rows. same: int [rows], equal for rows that are."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    if same.max() + 1 == len(same):
+        return StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(owner, owner)
+    return StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(owner, owner, same)
 
 
 def ranks(scores: np.ndarray, strata: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ do not show what is a difference of labels. A word is "none" where the number is
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ BY_CHANCE = (
 SHUFFLES = 20  # draws from which chance is worked out
 SIGMAS = 3.0
 DEALT = 50_000  # clients times labels from which the chance of label distances is worked out, at most
+CHANGES, DRIFTING = 3, 20_000  # changes of phase, and rows of a phase, that are looked at, at most
 PAIRS = 300  # clients compared pair by pair, at most
 
 
@@ -51,7 +53,7 @@ def heterogeneity(fed: Federation, seed: int = 0) -> tuple[Measure, ...]:
     rows = int(count.sum())
     labelled = by_counts(count_labels(fed.y[:rows], np.repeat(np.arange(len(count)), count), len(count), len(fed.labels)), seed) if fed.labels else []
     some = sample(fed.x, fed.y, np.asarray(fed.start["train"]), count, shift=fed.shift, scale=fed.scale, seed=seed)
-    return (*by_sizes(count), *labelled, *by_rows(some, seed), *by_attackers(fed.attackers, len(count)))
+    return (*by_sizes(count), *labelled, *by_rows(some, seed), *by_phases(fed, seed), *by_attackers(fed.attackers, len(count)))
 
 
 def by_sizes(sizes: np.ndarray) -> list[Measure]:
@@ -121,6 +123,32 @@ def _preference(sample: Sample, rng: np.random.Generator) -> list[Measure]:
     if found is None or not shuffled:
         return nothing
     return [_measure("preference", "disagreement", name, found.excess, (0.03, 0.2), shuffled)]
+
+
+def by_phases(fed: Federation, seed: int = 0) -> list[Measure]:
+    """Drift of all clients' train rows together from one phase to the next, where the federation changes: of each measure the change that is largest.
+
+    Looks at CHANGES changes at most, the first ones.
+    """
+    if fed.drift is None:
+        return []
+    phases = [fed, *fed.drift.later]
+    order = fed.drift.order + fed.drift.order[:1] * fed.drift.again
+    pairs = list(dict.fromkeys((a, b) for a, b in pairwise(order) if a != b))[:CHANGES]
+    found: dict[str, Measure] = {}
+    for a, b in pairs:
+        for one in drift(_train(phases[a]), _train(phases[b]), len(fed.labels), shift=fed.shift, scale=fed.scale, seed=seed):
+            known = found.get(one.key)
+            if known is None or (one.value or 0.0) > (known.value or 0.0):
+                found[one.key] = one
+    return list(found.values())
+
+
+def _train(fed: Federation) -> tuple[np.ndarray, np.ndarray]:
+    """All train rows, at most DRIFTING of them, evenly spaced: by clients, one after another."""
+    rows = int(np.asarray(fed.count["train"]).sum())
+    some = np.unique(np.linspace(0, rows - 1, min(DRIFTING, rows)).astype(np.int64))
+    return fed.x[some], fed.y[some]
 
 
 def by_attackers(attackers: np.ndarray | None, clients: int) -> list[Measure]:
