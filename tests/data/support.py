@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,3 +40,12 @@ def owners(fed: Federation) -> np.ndarray:
 def numbered(rows: int, values: int = 1) -> np.ndarray:
     """x float32 [rows, values] whose first value is the number of the row, so that every row can be followed."""
     return np.repeat(np.arange(rows, dtype=np.float32)[:, None], values, axis=1)
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """A PNG file of pixels [height, width, channels] without filters."""
+    height, width, channels = pixels.shape
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)
+    parts = (b"IHDR", struct.pack(">2I5B", width, height, 8, {1: 0, 3: 2}[channels], 0, 0, 0)), (b"IDAT", zlib.compress(lines.tobytes())), (b"IEND", b"")
+    chunks = [struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))

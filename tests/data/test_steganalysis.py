@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
-
 import numpy as np
 import pytest
 
@@ -13,7 +10,7 @@ from atoll.data.building import assemble
 from atoll.data.federation import SPLITS
 from atoll.data.sources.steganalysis import embed, extract, patches
 from atoll.data.table import Table
-from tests.data.support import owners, refuses
+from tests.data.support import owners, refuses, write_png
 
 
 def split_of(fed) -> np.ndarray:
@@ -96,20 +93,11 @@ def test_units_of_any_size_are_never_parted():
     assert set(fed.x[split == 2, 0]) != set(again.x[split_of(again) == 2, 0])
 
 
-def write(path, pixels):
-    """A PNG file of pixels [height, width, channels] without filters."""
-    height, width, channels = pixels.shape
-    lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)
-    parts = (b"IHDR", struct.pack(">2I5B", width, height, 8, {1: 0, 3: 2}[channels], 0, 0, 0)), (b"IDAT", zlib.compress(lines.tobytes())), (b"IEND", b"")
-    chunks = [struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts]
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
-
-
 def test_a_folder_of_images_of_ones_own(tmp_path):
     random = np.random.default_rng(0)
     grey, colour = random.integers(0, 256, (40, 32, 1)).astype(np.uint8), random.integers(0, 256, (33, 24, 3)).astype(np.uint8)
-    write(tmp_path / "b.png", grey)
-    write(tmp_path / "a.png", colour)
+    write_png(tmp_path / "b.png", grey)
+    write_png(tmp_path / "a.png", colour)
     fed = load("steganalysis", path=tmp_path, side=8, clients=3, rates=[0.5])
     assert fed.names == ("a 1", "a 2", "b 1")
     luma = patches(np.rint(colour @ np.array([0.299, 0.587, 0.114])).astype(np.uint8), 8)

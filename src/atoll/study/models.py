@@ -6,6 +6,8 @@ import importlib
 import os
 import sys
 
+import numpy as np
+
 from atoll.core.errors import AtollError
 from atoll.core.model import Model
 from atoll.data.federation import Federation
@@ -15,7 +17,7 @@ from atoll.models import TABLE, build, parse
 def choose_models(texts: tuple[str, ...], fed: Federation) -> tuple[Model, ...]:
     """The models named by `texts` ("mlp:64", "resnet:norm=batch", "module:function" for the user's own), or one that suits the data."""
     shape, outputs, task = tuple(fed.x.shape[1:]), len(fed.labels) or 1, task_of(fed)
-    return tuple(_model(text, shape, outputs, task) for text in texts or (_default(shape, task),))
+    return tuple(_model(text, shape, outputs, task) for text in texts or (_default(fed, task),))
 
 
 def task_of(fed: Federation) -> str:
@@ -25,10 +27,12 @@ def task_of(fed: Federation) -> str:
     return "sequence" if fed.y.ndim == 2 else "classification"
 
 
-def _default(shape: tuple[int, ...], task: str) -> str:
+def _default(fed: Federation, task: str) -> str:
     if task == "sequence":
         return "gru"
-    return "mlp" if len(shape) > 1 else "mlp:64"
+    if fed.x.dtype == np.int32:  # tokens of a text
+        return f"bilstm:vocabulary={int(fed.x.max()) + 1}"
+    return "mlp" if fed.x.ndim > 2 else "mlp:64"
 
 
 def _model(text: str, shape: tuple[int, ...], outputs: int, task: str) -> Model:

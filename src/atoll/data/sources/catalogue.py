@@ -263,6 +263,14 @@ CATALOGUE = (
         "sources.pfllib:read",
     ),
     Source(
+        "leaf",
+        OWN,
+        "any dataset prepared with LEAF, clients: users (FEMNIST, CelebA, Shakespeare, Sent140, Reddit, ...); options images, side, length, vocabulary",
+        "the dataset's folder with JSON files (path)",
+        "that of the data inside; LEAF itself BSD-2",
+        "sources.leaf:read",
+    ),
+    Source(
         "csv",
         OWN,
         "your own table; options path, client, label, task, features, separator",

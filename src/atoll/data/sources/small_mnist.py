@@ -15,6 +15,7 @@ import polars as pl
 from atoll.core.errors import AtollError
 from atoll.data.sources import digits
 from atoll.data.sources.files import given_file, package_file, said
+from atoll.data.sources.images import resized
 from atoll.data.table import Table
 
 LABELS = tuple(str(c) for c in range(10))
@@ -95,7 +96,4 @@ def _small(image: np.ndarray) -> np.ndarray:
     square = np.zeros((side, side))
     top, left = (side - height) // 2, (side - width) // 2
     square[top : top + height, left : left + width] = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    # Share of each old pixel in each new one: the overlap of the intervals that they cover, [8, side].
-    ends = np.arange(SIDE + 1) * side / SIDE
-    overlap = np.clip(np.minimum(ends[1:, None], np.arange(1, side + 1)) - np.maximum(ends[:-1, None], np.arange(side)), 0, 1) * SIDE / side
-    return np.rint(overlap @ square @ overlap.T * (16 / 255)).astype(np.uint8)
+    return np.rint(resized(square, SIDE, SIDE) * (16 / 255)).astype(np.uint8)

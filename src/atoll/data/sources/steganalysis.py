@@ -10,9 +10,9 @@ import numpy as np
 from atoll.core.errors import AtollError
 from atoll.data.randomness import generator
 from atoll.data.sources.files import given_folder, package_file
+from atoll.data.sources.images import DRIVERS, decoded
 from atoll.data.table import Table
 
-DRIVERS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff", ".webp": "webp"}
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 CLIENTS = 6
 
@@ -92,14 +92,7 @@ def patches(image: np.ndarray, side: int) -> np.ndarray:
 
 def grey(file: Path) -> np.ndarray:
     """An image file as uint8 [height, width]; of colours their luma, rounded."""
-    import tensorstore
-
-    try:
-        pixels = tensorstore.open({"driver": DRIVERS[file.suffix.lower()], "kvstore": {"driver": "file", "path": str(file.resolve())}}).result().read().result()
-    except ValueError as error:
-        raise AtollError(f"{file} can't be read as an image: {str(error).splitlines()[0]}.") from None
-    if pixels.dtype != np.uint8:
-        raise AtollError(f"{file} has pixels of type {pixels.dtype}; images of 8 bits are needed.")
+    pixels = decoded(file)
     if pixels.shape[-1] in (1, 2):  # grey, perhaps with transparency
         return pixels[..., 0]
     return np.rint(pixels[..., :3] @ np.array(LUMA)).astype(np.uint8)
