@@ -1,8 +1,9 @@
-"""Rewrites docs/methods.md and the generated parts of the README: families of methods, and with --demo what the main job prints and a picture of its report.
+"""Rewrites docs/methods.md and the generated parts of the README and docs/heterogeneity.md: families of methods, skews, and with --demo what the main job
+prints and a picture of its report.
 
-    python docs/generate.py           the tables of methods
+    python docs/generate.py           the tables of methods and skews
     python docs/generate.py --demo    runs the main job too (a minute or two; the picture needs Chromium)
-    python docs/generate.py --check   changes nothing; exit code 1 where the tables of methods are not up to date
+    python docs/generate.py --check   changes nothing; exit code 1 where the tables are not up to date
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from atoll.data.skew import TABLE as SKEWS
 from atoll.methods import TABLE, WRAPPERS, Row
 from atoll.parts.selection import TABLE as SELECTORS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "methods.md"
+DIFFERENCES = ROOT / "docs" / "heterogeneity.md"
 WIDTH = 104  # characters of the printed table
 
 
@@ -53,6 +56,11 @@ def methods_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def skews() -> str:
+    """All skews as Markdown."""
+    return "\n".join(["| `--skew` | what it does |", "|---|---|", *(f"| `{entry.example}` | {entry.about} |" for entry in SKEWS.values())])
+
+
 def demo_table(run: Path) -> str:
     """What the main job prints, as a code block."""
     from rich.console import Console
@@ -69,7 +77,7 @@ def with_part(text: str, name: str, content: str) -> str:
     before, start, rest = text.partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- /{name} -->")
     if not start or not end:
-        raise SystemExit(f"{README.name} has no part <!-- {name} --> ... <!-- /{name} -->.")
+        raise SystemExit(f"There is no part <!-- {name} --> ... <!-- /{name} --> where it should be.")
     return f"{before}{start}{content}\n{end}{after}"
 
 
@@ -93,13 +101,15 @@ def main() -> None:
     asked = parser.parse_args()
     old = README.read_text(encoding="utf-8")
     new, page = with_part(old, "methods", methods_short()), methods_page()
+    ways = with_part(DIFFERENCES.read_text(encoding="utf-8"), "skews", skews())
     if asked.check:
-        same = new == old and PAGE.exists() and PAGE.read_text(encoding="utf-8") == page
-        raise SystemExit(None if same else "README.md or docs/methods.md: the tables of methods are not up to date. Run `make docs`.")
+        same = new == old and PAGE.exists() and PAGE.read_text(encoding="utf-8") == page and DIFFERENCES.read_text(encoding="utf-8") == ways
+        raise SystemExit(None if same else "README.md, docs/methods.md or docs/heterogeneity.md: the tables are not up to date. Run `make docs`.")
     if asked.demo:
         new = with_part(new, "demo", run_demo())
     README.write_text(new, encoding="utf-8")
     PAGE.write_text(page, encoding="utf-8")
+    DIFFERENCES.write_text(ways, encoding="utf-8")
 
 
 if __name__ == "__main__":
