@@ -36,7 +36,7 @@ def read_csv(
     """
     file = given_file(path, "csv")
     frame = read_frame(file, separator)
-    return _table(file, frame, lambda row: f"line {line_of(file, separator, row)} of {file}", client, label, task, features)
+    return table(file, file.stem, frame, lambda row: f"line {line_of(file, separator, row)} of {file}", client, label, task, features)
 
 
 def read_parquet(
@@ -54,12 +54,13 @@ def read_parquet(
     except (pl.exceptions.PolarsError, OSError) as error:
         raise AtollError(f"{file} can't be read as Parquet: {str(error).splitlines()[0].rstrip('.')}.") from None
     check_shape(file, frame)
-    return _table(file, frame, lambda row: f"row {row} of {file}", client, label, task, features)
+    return table(file, file.stem, frame, lambda row: f"row {row} of {file}", client, label, task, features)
 
 
-def _table(
-    file: Path, frame: pl.DataFrame, where: Where, client: str | None, label: str | None, task: str, features: Sequence[str] | str | None
+def table(
+    file: str | Path, name: str, frame: pl.DataFrame, where: Where, client: str | None, label: str | None, task: str, features: Sequence[str] | str | None
 ) -> Table:
+    """The table of a frame read from `file`; where: tells of a row's number where it stands. The rest as in `read_csv`."""
     if task not in ("classification", "regression"):
         raise AtollError(f"task={task!r} is neither 'classification' nor 'regression'.")
     if label is None:
@@ -76,7 +77,7 @@ def _table(
     labels, y = _labels(frame[label], where) if task == "classification" else ((), _targets(frame[label], where))
     names, owner = _named(frame[client], where) if client is not None else ((), None)
     return Table(
-        name=file.stem,
+        name=name,
         x=x,
         y=y,
         labels=labels,
