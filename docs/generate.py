@@ -1,7 +1,7 @@
-"""Rewrites docs/methods.md and the generated parts of the README and docs/heterogeneity.md: families of methods, skews, and with --demo what the main job
-prints and a picture of its report.
+"""Rewrites docs/methods.md and the generated parts of the README, docs/heterogeneity.md and docs/data.md: families of methods, skews, sources of data, and
+with --demo what the main job prints and a picture of its report.
 
-    python docs/generate.py           the tables of methods and skews
+    python docs/generate.py           the tables of methods, skews and sources
     python docs/generate.py --demo    runs the main job too (a minute or two; the picture needs Chromium)
     python docs/generate.py --check   changes nothing; exit code 1 where the tables are not up to date
 """
@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from atoll.data.skew import TABLE as SKEWS
+from atoll.data.sources import SOURCES
 from atoll.methods import TABLE, WRAPPERS, Row
 from atoll.parts.selection import TABLE as SELECTORS
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "methods.md"
 DIFFERENCES = ROOT / "docs" / "heterogeneity.md"
+DATA = ROOT / "docs" / "data.md"
 WIDTH = 104  # characters of the printed table
 
 
@@ -59,6 +61,16 @@ def methods_page() -> str:
 def skews() -> str:
     """All skews as Markdown."""
     return "\n".join(["| `--skew` | what it does |", "|---|---|", *(f"| `{entry.example}` | {entry.about} |" for entry in SKEWS.values())])
+
+
+def sources() -> str:
+    """All sources of data as Markdown, heading by heading."""
+    lines: list[str] = []
+    for kind in dict.fromkeys(source.kind for source in SOURCES.values()):
+        lines += [f"### {kind[0].upper()}{kind[1:]}", "| `--data` | what it is | where it comes from | licence |", "|---|---|---|---|"]
+        lines += [f"| `{s.name}` | {s.what} | {s.where} | {s.licence} |" for s in SOURCES.values() if s.kind == kind]
+        lines += [""]
+    return "\n".join(lines).rstrip()
 
 
 def demo_table(run: Path) -> str:
@@ -102,14 +114,17 @@ def main() -> None:
     old = README.read_text(encoding="utf-8")
     new, page = with_part(old, "methods", methods_short()), methods_page()
     ways = with_part(DIFFERENCES.read_text(encoding="utf-8"), "skews", skews())
+    data = with_part(DATA.read_text(encoding="utf-8"), "sources", sources())
     if asked.check:
-        same = new == old and PAGE.exists() and PAGE.read_text(encoding="utf-8") == page and DIFFERENCES.read_text(encoding="utf-8") == ways
-        raise SystemExit(None if same else "README.md, docs/methods.md or docs/heterogeneity.md: the tables are not up to date. Run `make docs`.")
+        pages = ((README, new), (PAGE, page), (DIFFERENCES, ways), (DATA, data))
+        old_ones = [file.name for file, content in pages if not file.exists() or file.read_text(encoding="utf-8") != content]
+        raise SystemExit(f"The tables of {', '.join(old_ones)} are not up to date. Run `make docs`." if old_ones else None)
     if asked.demo:
         new = with_part(new, "demo", run_demo())
     README.write_text(new, encoding="utf-8")
     PAGE.write_text(page, encoding="utf-8")
     DIFFERENCES.write_text(ways, encoding="utf-8")
+    DATA.write_text(data, encoding="utf-8")
 
 
 if __name__ == "__main__":
