@@ -6,6 +6,7 @@ inner loops of known length found in the traced body are multiplied out.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -112,6 +113,9 @@ class Inner:
         return sum(more, jnp.float32(0))
 
 
+_known: dict[bytes, float] = {}  # FLOPs by a hash of the traced program: numbers that depend on nothing else, and dear to find
+
+
 def body_flops(body: Callable[..., Any], args: tuple[Any, ...]) -> float:
     """Floating-point operations of one call, by XLA's cost analysis of the unoptimised program. `args` may be tracers: only shapes are used."""
     with jax.disable_jit(False):
@@ -121,10 +125,13 @@ def body_flops(body: Callable[..., Any], args: tuple[Any, ...]) -> float:
 
 def _jaxpr_flops(jaxpr: Any, consts: Any) -> float:
     """XLA's count, in which every inner loop has one pass, plus the passes that it leaves out."""
-    total = _counted_once(jaxpr, consts)
-    for inner, length in _inner_loops(jaxpr):
-        total += length * _jaxpr_flops(inner.jaxpr, inner.consts) - _counted_once(inner.jaxpr, inner.consts)
-    return total
+    key = hashlib.sha256(str(jaxpr).encode()).digest()  # the text has all operations, their shapes and types, those of constants too
+    if key not in _known:
+        total = _counted_once(jaxpr, consts)
+        for inner, length in _inner_loops(jaxpr):
+            total += length * _jaxpr_flops(inner.jaxpr, inner.consts) - _counted_once(inner.jaxpr, inner.consts)
+        _known[key] = total
+    return _known[key]
 
 
 def _counted_once(jaxpr: Any, consts: Any) -> float:
