@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 from sklearn.datasets import load_digits
 
@@ -150,6 +152,11 @@ def normed(fed: Federation) -> Model:
 
 def leaves(tree: Any) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def seldom(values: Sequence[Any], now: Callable[[Any], bool]) -> list[Any]:
+    """Cases for a test that is dear: those that `now` picks run always, the others with the long tests."""
+    return [value if now(value) else pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.long) for value in values]
 
 
 def assert_same(a: Any, b: Any) -> None:

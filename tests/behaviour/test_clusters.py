@@ -39,6 +39,7 @@ def test_ifca_finds_the_groups():
     assert run.accuracy() > accuracy(Local(**WORK), *SWAP4) + 0.1
 
 
+@pytest.mark.long
 def test_hypcluster_finds_the_groups():
     """The same four groups, from the models of clients of which each is served worst by those before it."""
     run = trained(HypCluster(**WORK), *SWAP4)

@@ -164,6 +164,7 @@ def test_fedprox_keeps_the_work_of_stragglers_that_fedavg_loses():
     assert accuracy(FedProx(**WORK), skew, stragglers=0.8) > accuracy(FedAvg(**WORK), skew, stragglers=0.8) + 0.1
 
 
+@pytest.mark.long
 def test_fedprox_spends_work_where_clients_are_inexact():
     """With gamma=0.2 they need a fifth of ten epochs' steps in all, and get half of what ten epochs gain on one."""
     skew = "dirichlet:0.1"
@@ -202,6 +203,7 @@ def test_fd_lets_unlike_networks_learn_from_tables():
     assert together > alone + 0.035
 
 
+@pytest.mark.long
 def test_feddf_teaches_averages_what_all_models_say_together():
     """Four classes per client and two architectures: in the third round, the averages before and after they are taught on unlabelled rows."""
     fed = load("digits", skew="classes:4", clients=10, seed=0, public=400)
@@ -250,6 +252,7 @@ def test_fedbn_takes_out_what_clients_see_differently():
     assert kept > averaged + 0.09
 
 
+@pytest.mark.long
 def test_fedala_learns_what_to_keep():
     """Taking part of the common model is better than taking all of it, which is what a client has after training in FedAvg."""
     some, whole = FedALA(**WORK, p=2, eta=10.0), FedALA(**WORK, eta=0.0)
@@ -366,6 +369,7 @@ def test_fedcurv_remembers_what_the_others_know():
     assert held > plain + 0.12
 
 
+@pytest.mark.long
 def test_virtual_shares_what_clients_know_and_how_sure_they_are():
     """Three classes per client: posteriors over a common base and heads of their own beat FedAvg. Of pixels that are always dark nothing is known."""
     method = VIRTUAL(batch=10, samples=5)
@@ -434,6 +438,7 @@ def test_l2sgd_learns_from_batches():
     assert runs[1].accuracy() > runs[0].accuracy() + 0.05
 
 
+@pytest.mark.long
 def test_split_learning_is_as_good_as_pooled_rows_where_clients_are_alike():
     """Two rounds of the lower blocks passing through 20 clients: a step for every batch of everybody, where FedAvg has made two averages."""
     split = accuracy(SplitLearning(**WORK), "iid", rounds=2)

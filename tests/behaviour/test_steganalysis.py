@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from atoll.data import load
 from atoll.methods.fedhealth import FedSteg
 from atoll.methods.majority import Majority
 from tests.harness import train
 
 
+@pytest.mark.long
 def test_participants_learn_to_detect_messages_and_adapt_to_their_images():
     """On patches that nobody trained on; Majority is right for half. Photos have other textures and other rates in each client, so adapting gains."""
     fed = load("steganalysis", clients=4)

@@ -242,7 +242,7 @@ def wait_for_round(folder: Path, round: int) -> None:
     raise AssertionError("the run did not get there in a minute")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.long), signal.SIGINT])
 def test_a_stopped_run_ends_as_if_it_had_not_stopped(atoll, tmp_path, how):
     whole = start(tmp_path / "whole")
     assert whole.wait() == 0

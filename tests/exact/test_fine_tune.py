@@ -31,7 +31,7 @@ from atoll.methods.scaffold import Scaffold
 from atoll.parts.conditions import Conditions
 from atoll.parts.wrappers import OWN_BATCHES, FineTune
 from tests.exact.plain import key, loss, rows, sgd, weights
-from tests.harness import Trained, assert_alike, assert_near, leaves, linear, normed, quadratics, small_digits, train
+from tests.harness import Trained, assert_alike, assert_near, leaves, linear, normed, quadratics, seldom, small_digits, train
 
 HOW = {"lr": 0.2, "epochs": 2, "batch": 4}
 A, B = np.array([1.0, 2.0, 4.0, 0.5]), np.array([0.0, 1.0, -1.0, 3.0])
@@ -61,7 +61,7 @@ def predicted_with(trained: Trained) -> list[Any]:
     return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in ids]
 
 
-@pytest.mark.parametrize("inner", [*COMMON, *OWN], ids=label)
+@pytest.mark.parametrize("inner", seldom([*COMMON, *OWN], lambda inner: isinstance(inner, FedProx | Scaffold | APFL | FedPer)), ids=label)
 def test_training_is_the_inner_methods(inner):
     """Bit for bit, with stragglers, whose work FedProx takes and others lose; costs too."""
     slow = Conditions(stragglers=0.3)
@@ -80,7 +80,7 @@ def test_what_was_before_is_the_common_model(inner):
     assert (scores(tuned, "personal")[:, 1] != scores(plain, "personal")[:, 1]).all()
 
 
-@pytest.mark.parametrize("inner", OWN, ids=label)
+@pytest.mark.parametrize("inner", seldom(OWN, lambda inner: isinstance(inner, APFL | FedPer | Local)), ids=label)
 def test_what_was_before_is_the_personal_model(inner):
     plain, tuned = (train(made, small_digits(), 2) for made in (inner, FineTune(inner, rate=0.1)))
     assert_alike(scores(tuned, "before"), scores(plain, "personal"))
@@ -89,7 +89,7 @@ def test_what_was_before_is_the_personal_model(inner):
 
 
 @pytest.mark.parametrize("none", [{"what": "none"}, {"epochs": 0}, {"what": "head", "epochs": 0}], ids=str)
-@pytest.mark.parametrize("inner", [Scaffold(**HOW), PFedMe(batch=4, R=3, K=2), FedPer(**HOW), Reptile(batch=4, K=3)], ids=label)
+@pytest.mark.parametrize("inner", seldom([Scaffold(**HOW), FedPer(**HOW), OWN[1], OWN[-1]], lambda inner: isinstance(inner, Scaffold | FedPer)), ids=label)
 def test_without_fine_tuning_it_is_the_inner_method(inner, none):
     plain, tuned = (train(made, small_digits(), 2) for made in (inner, FineTune(inner, **none)))
     assert_alike(scores(tuned, "personal"), scores(plain, "personal"))

@@ -266,7 +266,7 @@ def test_unseen_clients_predict_with_the_model_that_fits_their_train_rows():
             assert models[row["cluster"]] is w
 
 
-@pytest.mark.parametrize("clusters", [2, 4])
+@pytest.mark.parametrize("clusters", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_a_mixture_of_linear_regressions_is_recovered(clusters):
     """The paper's synthetic experiment with 10 features: from random starts, the best of a few by train loss finds every true model to within
     0.6 of the noise (the paper's criterion, distances averaged over models)."""

@@ -87,7 +87,7 @@ def test_on_quadratics_hf_is_exact_for_any_delta(delta):
     assert abs(kernel(first_order.server) - kernel(wanted.server)).max() > 0.01
 
 
-@pytest.mark.parametrize("model", ["mlp:6", "lenet"])
+@pytest.mark.parametrize("model", ["mlp:6", pytest.param("lenet", marks=pytest.mark.long)])
 def test_on_nets_hf_is_close_to_exact(model):
     """A thousand times closer than the variant without the Hessian, as long as w +- delta v lie on one side of all kinks (ReLU, pooling); hence a small
     delta, and no pixels of value 0. "lenet" also has our own convolution and pooling, twice differentiated."""
