@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from atoll.data import load
 from atoll.data.federation import Federation, starts
 from atoll.metrics.heterogeneity import Measure, drift, earth_mover, gini, heterogeneity, jensen_shannon, total_variation
+from atoll.metrics.heterogeneity.changes import by_phases
 from atoll.metrics.heterogeneity.features import area, owner_scores, ranks, wasserstein
 from atoll.metrics.heterogeneity.labels import between_pairs, dealt_at_random, to_everybody
 from atoll.metrics.heterogeneity.preference import alike, disagreement
@@ -280,15 +281,16 @@ def test_drift_is_between_the_two_times():
 def test_a_federation_that_changes_is_measured_over_time():
     """Two concepts in turn, whose labels agree nowhere: between them labels at the same x always differ, and neither inputs nor sizes of labels change much."""
     fed = load("digits", skew=["iid", "concept:2,every=5"], clients=6)
-    told = {one.key: one for one in heterogeneity(fed) if one.kind == "temporal"}
+    told = {one.key: one for one in by_phases(fed)}
+    assert {one.kind for one in told.values()} == {"temporal"}
     assert told["disagreement"].word == "strong"
     assert told["disagreement"].value == pytest.approx(1, abs=0.05)
     assert told["feature_wasserstein"].value == pytest.approx(0, abs=0.02)  # nearly the same rows
     assert told["owner_auc_same_label"].value == pytest.approx(0.5, abs=0.05)  # which are kept in one fold
-    turned = {one.key: one for one in heterogeneity(load("digits", skew=["iid", "concept:2,every=5,what=rotation"], clients=6)) if one.kind == "temporal"}
+    turned = {one.key: one for one in by_phases(load("digits", skew=["iid", "concept:2,every=5,what=rotation"], clients=6))}
     assert turned["owner_auc_same_label"].word == "strong"
     assert turned["feature_wasserstein"].word in ("weak", "strong")
-    assert not [one for one in heterogeneity(load("digits")) if one.kind == "temporal"]
+    assert not by_phases(load("digits"))
 
 
 def test_pairs_are_all_pairs():

@@ -13,7 +13,9 @@ from atoll.data.table import Table
 
 @dataclass(frozen=True)
 class Noise:
-    """Gaussian noise that grows with the client's number: client i of N gets a deviation of level i / (N - 1) (Li et al. 2022, NIID-Bench).
+    """Gaussian noise that grows with the client's number: client i = 0 ... N - 1 gets a deviation of level i / (N - 1).
+
+    As in the code of NIID-Bench (Li et al., ICDE 2022), which draws noise anew whenever a row is read; here each row has it once and for all.
 
     The deviation is in what a model gets: for images of bytes 1 is the range from black to white, for standardised columns one deviation of the column over
     all rows. Nothing is cut off at black and white, so that the law is exact; rows of bytes become float32. Which values are columns of numbers is as for
