@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from atoll.metrics.adaptation import adapted, over_time, steadiness
 from atoll.metrics.choice import choose, validation_scores
 from atoll.metrics.clusters import agreement, memberships
 from atoll.metrics.compare import Paired, coincide, paired
@@ -13,6 +14,7 @@ from atoll.metrics.repeats import Difference, repeated
 __all__ = [
     "Difference",
     "Paired",
+    "adapted",
     "agreement",
     "choose",
     "client_scores",
@@ -22,9 +24,11 @@ __all__ = [
     "hurt",
     "mean_loss",
     "memberships",
+    "over_time",
     "paired",
     "repeated",
     "state_per_client",
+    "steadiness",
     "summary",
     "validation_scores",
 ]

@@ -23,16 +23,17 @@ def validation_scores(clients: pl.DataFrame, *, regression: bool) -> pl.DataFram
     return order.join(scores, on="method").sort("at", "round").drop("at")
 
 
-def choose(clients: pl.DataFrame, *, regression: bool) -> pl.DataFrame:
+def choose(clients: pl.DataFrame, *, regression: bool, since: int = 0) -> pl.DataFrame:
     """The round that counts for each method: the one with the best validation score, and of equal ones the earliest.
 
     Round 0, before training, takes part: a method whose training does not help is not made to look as if it did.
+    since: rounds before this one take no part, because clients had other rows then.
     Returns [method, round, validation, last]: validation is the score at that round, last the latest round scored. Without any validation score the
     last round counts, and validation is null.
     """
     scores = validation_scores(clients, regression=regression)
     last = clients.group_by("method", maintain_order=True).agg(pl.col("round").max().alias("last"))
-    ranked = scores.drop_nulls("score").sort("score", "round", descending=[not regression, False])
+    ranked = scores.filter(pl.col("round") >= since).drop_nulls("score").sort("score", "round", descending=[not regression, False])
     best = ranked.group_by("method", maintain_order=True).first().rename({"score": "validation"})
     chosen = last.join(best, on="method", how="left", maintain_order="left")
     return chosen.select("method", pl.coalesce("round", "last").alias("round"), "validation", "last")

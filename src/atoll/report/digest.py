@@ -62,7 +62,7 @@ def digest(run: Run) -> Digest:
     """Boils a run down."""
     regression = run.regression
     clients = run.clients.filter(~pl.col("method").is_in(run.diverged) & pl.col("method").is_in(list(run.status)))
-    chosen = metrics.choose(clients, regression=regression)
+    chosen = metrics.choose(clients, regression=regression, since=run.settled)
     scores = metrics.client_scores(clients, chosen, regression=regression)
     common = metrics.client_scores(clients, chosen, regression=regression, model="global")
     unseen = metrics.client_scores(clients, chosen, regression=regression, seen=False)
@@ -93,6 +93,8 @@ def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.Dat
     ]
     if not run.regression:
         parts.append(metrics.mean_loss(clients, chosen))
+    if run.changes:
+        parts.append(metrics.steadiness(clients, run.changes, regression=run.regression))
     parts += [metrics.costs(run.rounds, chosen, clients=max(1, run.seen)), metrics.state_per_client(run.rounds, run.clients)]
     for part in parts:
         table = table.join(part, on="method", how="left", maintain_order="left")

@@ -57,6 +57,12 @@ def footnotes(d: Digest) -> list[str]:
         "Quality is measured on test rows. Hurt: share of seen clients strictly worse off, each at the round that counts for its method.",
         "Traffic per round: of a client that takes part. FLOPs, state: per client. Bold: the best of a column; of costs, among methods that communicate.",
     ]
+    if d.run.changes:
+        last = d.run.settled
+        notes.append(
+            f"The data change while clients train. Scores are of the rows that clients have from round {last} on, and the round that counts is one of these; "
+            f"over time: mean {what} over all rounds scored, each on the rows of its time."
+        )
     notes += benign(d)
     if late:
         notes.append(f"Still best at the last round, so more rounds may help: {words.some(late, 8)}.")

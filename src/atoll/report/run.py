@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from atoll.core.errors import AtollError
+from atoll.data.drift import Drift
 
 CLIENT_COLUMNS = ("method", "round", "client", "seen", "joined", "split", "model", "rows", "correct", "loss", "cluster")
 ROUND_COLUMNS = (
@@ -50,6 +51,20 @@ class Run:
     @property
     def diverged(self) -> list[str]:
         return [name for name, entry in self.status.items() if entry["state"] == "diverged"]
+
+    @property
+    def changes(self) -> list[int]:
+        """Rounds, of those run, that are the first in a new phase of data that change; empty where they don't."""
+        drift = self.data.get("drift")
+        if not drift:
+            return []
+        timetable = Drift(drift["every"], (), tuple(drift["order"]), drift["again"])
+        return timetable.changes(int(self.clients["round"].max() or 0))  # type: ignore[arg-type]
+
+    @property
+    def settled(self) -> int:
+        """The first round from which on clients have the rows that they have at the end."""
+        return self.changes[-1] if self.changes else 0
 
     def reference(self, title: str) -> str | None:
         """The label of a baseline, by its title ("Local"); where it was run with several settings, the first of them."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import plotly.io as pio
 
-from atoll.report import plots_clients, plots_clusters, plots_data, plots_run, words
+from atoll.report import plots_clients, plots_clusters, plots_data, plots_run, plots_time, words
 from atoll.report.colours import Style, styles
 from atoll.report.differences import differences
 from atoll.report.digest import Digest
@@ -22,7 +22,10 @@ from atoll.report.markup import Html, e, join, prose, script_data
 from atoll.report.page_table import comparison_table
 from atoll.report.run import Run
 
-TITLES = {"comparison": "Comparison", "clients": "Clients", "clusters": "Clusters", "convergence": "Convergence", "data": "Data", "repeat": "How to repeat it"}
+TITLES = {
+    "comparison": "Comparison", "clients": "Clients", "clusters": "Clusters", "time": "Change over time", "convergence": "Convergence", "data": "Data",
+    "repeat": "How to repeat it",
+}  # fmt: skip
 
 
 def run_section(d: Digest, key: str, title: str, level: int) -> Html:
@@ -33,6 +36,7 @@ def run_section(d: Digest, key: str, title: str, level: int) -> Html:
         "comparison": join(comparison_table(d, look, f"{key}-comparison-title"), e("ul", *(e("li", note) for note in footnotes(d)), class_="footnotes")),
         "clients": draw(*_client_charts(d, look)),
         "clusters": draw(*plots_clusters.clusters(d, look)),
+        "time": draw(plots_time.change(d, look)),
         "convergence": draw(*plots_run.convergence(d, look), plots_run.price(d, look)),
         "data": join(
             draw(plots_data.labels(d.run), plots_data.sizes(d.run), plots_clients.by_size(d, look)), differences(d.run, level + 2), _history(d.run, level + 2)

@@ -26,6 +26,11 @@ def count(value: float | None) -> str:
     return DASH if _nothing(value) else f"{int(value):,}"  # type: ignore[arg-type]
 
 
+def rounds(value: float | None) -> str:
+    """A mean number of rounds."""
+    return DASH if _nothing(value) else f"{value:.1f}".removesuffix(".0")
+
+
 def index(value: float | None) -> str:
     """A number between -1 and 1 with two digits behind the point."""
     return DASH if _nothing(value) else f"{value:.2f}".replace("-0.00", "0.00")
