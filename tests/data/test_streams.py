@@ -36,7 +36,8 @@ def test_elec2_of_a_file_and_of_the_archive(tmp_path):
         np.testing.assert_array_equal(table.y, np.arange(60) % 3 == 0)
         np.testing.assert_array_equal(table.time, np.arange(60))
         assert table.owner is None
-    fed = load("elec2", path=tmp_path / "elec.csv", skew="iid", clients=3)
+    fed = load("elec2", path=tmp_path / "elec.csv", clients=3)  # a stream is dealt out evenly where nothing else is said
+    assert fed.name == "elec2, iid"
     assert len(fed.names) == 3
 
 

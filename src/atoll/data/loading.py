@@ -42,11 +42,11 @@ def load(
     data: a source (`SOURCES`), or the path of a .csv or .parquet file. skew: how rows are dealt out ("iid", "dirichlet:0.1", "classes:2",
     "quantity:power=1.5", "natural"), how clients differ in what they see and call it ("rotate:4", "swap:4", "noise:0.1") who attacks ("flip:0.2") and what
     changes over the rounds ("window:4,every=10", "concept:3,every=10,kind=gradual"); several compose, and all are in `atoll.data.skew.TABLE`. Without a way
-    to deal them out, rows belong to the clients they came with; where there are none, it is dirichlet:0.1 (iid for regression). clients: how many; of
-    natural clients, so many at random. unseen: share of clients held out of training. split: shares of train, validation and test rows per client. public:
-    share (below 1) or number of rows given away before dealing out. limit: rows used at most, drawn at random. resample: smote, adasyn or tomek, by which
-    every client evens out the labels of its own train rows. options: of the source. The same arguments give the same federation, row by row. AtollError
-    says what can't be.
+    to deal them out, rows belong to the clients they came with; where there are none, it is dirichlet:0.1 (iid for regression and rows with times).
+    clients: how many; of natural clients, so many at random. unseen: share of clients held out of training. split: shares of train, validation and test
+    rows per client. public: share (below 1) or number of rows given away before dealing out. limit: rows used at most, drawn at random. resample: smote,
+    adasyn or tomek, by which every client evens out the labels of its own train rows. options: of the source. The same arguments give the same federation,
+    row by row. AtollError says what can't be.
     """
     name, ending = str(data), str(data).rpartition(".")[2].lower()
     if name != ending and ending in ("csv", "parquet"):
@@ -142,7 +142,7 @@ def _dealt(table: Table, partition: Partition | None, clients: int | None, seed:
     if isinstance(partition, Natural) and not natural:
         raise AtollError(f"{table.name} has no natural clients. Deal its rows out with a skew: iid, dirichlet:0.1, classes:2, quantity:power=1.5.")
     if partition is None and not natural:
-        partition = Iid() if table.regression or table.y.ndim > 1 else Dirichlet(0.1)
+        partition = Iid() if table.regression or table.y.ndim > 1 or table.time is not None else Dirichlet(0.1)
     if partition is None or isinstance(partition, Natural):
         named = replace(table, name=f"{table.name} by {table.by}") if table.by else table
         return named if clients is None or generated else _some_clients(named, clients, seed)
