@@ -1,4 +1,4 @@
-"""Live progress of a run in the terminal."""
+"""Live progress of a run, or of the runs of a study, in the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 
@@ -49,3 +49,56 @@ class Progress:
         """A method is done."""
         if state == "diverged":
             self._bars.update(self._now, note="[red]diverged")
+
+
+class StudyProgress:
+    """A bar for the whole study with the time left, and one for each run that is under way."""
+
+    def __init__(self, console: Console):
+        self._bars = Bars(
+            TextColumn("{task.description:<36}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.fields[note]:<16}"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False), console=console, transient=not console.is_terminal,
+            speed_estimate_period=3600,
+        )  # fmt: skip
+        self._all = self._bars.add_task("all runs", total=None, note="")
+        self._tasks: dict[str, TaskID] = {}
+        self._rounds: dict[str, tuple[int, int]] = {}  # of a run: done, in all
+        self._ended = 0
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def begin(self, runs: dict[str, tuple[int, int]]) -> None:
+        """The study starts, or goes on. runs: rounds done and rounds in all of each, over its methods."""
+        self._rounds = dict(runs)
+        self._ended = sum(done >= of for done, of in runs.values())
+        self._sum_up()
+
+    def progress(self, run: str, method: str, done: int) -> None:
+        """A round of a run is done; `done` are those of all its methods."""
+        _, of = self._rounds[run]
+        if run not in self._tasks:
+            self._tasks[run] = self._bars.add_task(run[-36:], total=of, note=method)
+        self._rounds[run] = done, of
+        self._bars.update(self._tasks[run], completed=done, note=method[:16])
+        self._sum_up()
+
+    def end(self, run: str, state: str) -> None:
+        """A run is done, failed or stopped."""
+        if run in self._tasks:
+            self._bars.remove_task(self._tasks.pop(run))
+        _, of = self._rounds[run]
+        if state != "stopped":
+            self._rounds[run] = of, of
+            self._ended += 1
+        if state == "failed":
+            self._bars.console.print(f"[red]{run} failed[/]")
+        self._sum_up()
+
+    def _sum_up(self) -> None:
+        done, of = (sum(part) for part in zip(*self._rounds.values(), strict=True))
+        self._bars.update(self._all, completed=done, total=of, note=f"{self._ended} of {len(self._rounds)}")

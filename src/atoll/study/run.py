@@ -23,6 +23,8 @@ from atoll.core.errors import AtollError, unknown
 from atoll.core.method import configured, label
 from atoll.core.model import Model
 from atoll.data.federation import Federation
+from atoll.data.skew import parse_all
+from atoll.data.sources import SOURCES
 from atoll.engine.engines import check_engine, make_engine
 from atoll.methods import find, get, name_of, wrap
 from atoll.parts.conditions import Conditions
@@ -77,8 +79,7 @@ def make_plan(spec: Spec, federation: Federation | None = None, methods: list[An
     fed = federation or load_data(spec)
     built = models or choose_models(spec.model, fed)
     given = {id(asked): made for asked, made in zip(spec.methods, methods or (), strict=bool(methods))}
-    pairs = [(asked, given.get(id(asked)) or _method(asked, spec.settings)) for asked in spec.all_methods()]
-    _check_common_settings(spec.settings, [made for _, made in pairs])
+    pairs = _made(spec, given)
     check_engine(spec.engine)
     facts = facts_of(fed, built, has_pool=spec.engine != "wire")
     for _, made in pairs:
@@ -91,6 +92,22 @@ def make_plan(spec: Spec, federation: Federation | None = None, methods: list[An
     if spec.per_round is not None and spec.per_round > fed.seen:
         raise AtollError(f"{spec.per_round} clients per round were asked for, and the federation has {fed.seen} seen clients. Ask for fewer.")
     return Plan(spec, fed, built, _titled(pairs), _conditions(spec, fed))
+
+
+def check_spec(spec: Spec) -> None:
+    """Checks what can be checked without data: names of methods, sources, skews and engines, and hyperparameters. AtollError says what is wrong."""
+    _titled(_made(spec, {}))
+    check_engine(spec.engine)
+    parse_all(spec.data.skew)
+    if spec.data.source not in SOURCES:
+        raise unknown("data source", spec.data.source, SOURCES)
+
+
+def _made(spec: Spec, given: dict[int, Any]) -> list[tuple[MethodSpec, Any]]:
+    """The methods of a specification; `given` are those that are made already, by the identity of their specification."""
+    pairs = [(asked, given.get(id(asked)) or _method(asked, spec.settings)) for asked in spec.all_methods()]
+    _check_common_settings(spec.settings, [made for _, made in pairs])
+    return pairs
 
 
 def _conditions(spec: Spec, fed: Federation) -> Conditions | None:

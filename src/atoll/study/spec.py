@@ -99,15 +99,17 @@ def read_spec(path: Path | None, changes: dict[str, Any]) -> Spec:
 
     AtollError, one line, for a missing file, bad TOML, an unknown key (with the nearest known one) or a value out of range.
     """
-    content: dict[str, Any] = {}
-    if path is not None:
-        try:
-            content = tomllib.loads(path.read_text())
-        except FileNotFoundError:
-            raise AtollError(f"There is no specification {path}.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-            raise AtollError(f"{path} can't be read as TOML: {error}.") from None
-    return make_spec(_merge(content, changes))
+    return make_spec(merged({} if path is None else read_toml(path), changes))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says. AtollError where there is none, or it can't be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AtollError(f"There is no specification {path}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise AtollError(f"{path} can't be read as TOML: {error}.") from None
 
 
 def make_spec(content: dict[str, Any]) -> Spec:
@@ -159,12 +161,13 @@ def _method(given: Any) -> Any:
     return given
 
 
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested values with `changes` put on top, section by section."""
+    made = dict(base)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
+        both = isinstance(value, dict) and isinstance(made.get(key), dict)
+        made[key] = merged(made[key], value) if both else value
+    return made
 
 
 def _explained(error: ValidationError) -> AtollError:
@@ -177,24 +180,28 @@ def _explained(error: ValidationError) -> AtollError:
     return AtollError(f"{'.'.join(at)} = {first['input']!r}: {message[:1].lower()}{message[1:]}.")
 
 
-def to_toml(spec: Spec) -> str:
-    """The specification as TOML with every default filled in; None is left out."""
+def to_toml(spec: Spec, under: str = "") -> str:
+    """The specification as TOML with every default filled in; None is left out. under: the table that its parts stand under, in a larger file."""
     content = spec.model_dump(mode="json")
     methods, data = content.pop("methods"), content.pop("data")
-    lines = _table(content)
-    lines += ["", "[data]", *_table(data)]
+    inside = f"{under}." if under else ""
+    lines = [f"[{under}]"] if under else []
+    lines += toml_lines(content)
+    lines += ["", f"[{inside}data]", *toml_lines(data)]
     for made in methods:
-        lines += ["", "[[methods]]", *_table(made)]
+        lines += ["", f"[[{inside}methods]]", *toml_lines(made)]
     return "\n".join(lines) + "\n"
 
 
-def _table(values: dict[str, Any]) -> list[str]:
-    return [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
+def toml_lines(values: dict[str, Any]) -> list[str]:
+    """One line per value; None is left out."""
+    return [f"{key} = {toml_value(value)}" for key, value in values.items() if value is not None]
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(str(key))} = {_toml(part)}" for key, part in value.items() if part is not None) + "}"
+        return "{" + ", ".join(f"{json.dumps(str(key))} = {toml_value(part)}" for key, part in value.items() if part is not None) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml(part) for part in value) + "]"
+        return "[" + ", ".join(toml_value(part) for part in value) + "]"
     return json.dumps(value, ensure_ascii=False)

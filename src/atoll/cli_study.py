@@ -1,0 +1,99 @@
+"""The commands for several runs: atoll study."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from atoll.core.errors import AtollError
+
+Processes = Annotated[int, typer.Option("--processes", min=1, help="Runs at a time, each in a process of its own.")]
+
+
+def study(
+    what: Annotated[str | None, typer.Argument(help="A TOML file, the name of a ready-made study (--list), or the folder of a study to continue.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the ready-made studies.")] = False,
+    processes: Processes = 1,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study; default studies/<name>.")] = None,
+) -> None:
+    """Run methods over a grid of data and seeds, and say what holds over all of them.
+
+    Ctrl-C saves all runs and stops; the same command, or atoll study FOLDER, goes on.
+    """
+    from rich.console import Console
+
+    from atoll.study.schedule import carry_out
+    from atoll.watch import StudyProgress
+
+    console = Console()
+    if list_:
+        _print_ready(console)
+        return
+    if what is None:
+        raise AtollError("Which study? Give a TOML file, a ready-made study (`atoll study --list`) or the folder of a study.")
+    made, folder = _find(what, out)
+    runs = made.runs()
+    seeds = len(made.seeds)
+    console.print(f"{_title(made)}: {len(runs) // seeds} cells, {seeds} seeds, {len(runs)} runs, folder {folder}")
+    with StudyProgress(console) as progress:
+        outcomes = carry_out(made, folder, processes, progress, command=" ".join(["atoll", *sys.argv[1:]]))
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    stopped = any(outcome.state in ("stopped", "waiting", "running") for outcome in outcomes)
+    if any(outcome.state == "done" for outcome in outcomes):
+        _show(folder, console)
+    for outcome in failed:
+        console.print(f"[bold yellow]! {outcome.run.cell.title}, seed {outcome.run.seed} failed: {outcome.why}[/]", highlight=False, soft_wrap=True)
+    if stopped:
+        console.print(f"Stopped, and saved. Continue with: [bold]atoll study {folder}[/bold]")
+        raise typer.Exit(130)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _title(made: Any) -> str:
+    from rich.markup import escape
+
+    return f"[bold]{escape(made.name)}[/bold]"
+
+
+def _find(what: str, out: Path | None) -> tuple[Any, Path]:
+    """A study by its file, its name among the ready-made ones or its folder; and the folder where it is kept."""
+    from atoll.core.errors import unknown
+    from atoll.study.grid import read_study
+    from atoll.study.ready import READY, ready
+    from atoll.study.schedule import open_study
+
+    path = Path(what)
+    if path.is_dir():
+        if out is not None and out != path:
+            raise AtollError(f"{path} is a study that is there already; it goes on where it is. Leave out --out.")
+        return open_study(path), path
+    if path.suffix == ".toml" or path.exists():
+        made = read_study(path)
+    elif what in READY:
+        made = ready(what)
+    else:
+        raise unknown("study", what, READY)
+    return made, out or Path("studies") / made.name
+
+
+def _print_ready(console: Any) -> None:
+    from rich.table import Table
+
+    from atoll.study.ready import READY, ready
+
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for name in READY:
+        made = ready(name)
+        table.add_row(f"[bold]{name}[/]", f"{made.about} [dim]{len(made.runs())} runs.[/]")
+    console.print(table)
+
+
+def _show(folder: Path, console: Any) -> None:
+    from atoll.report.study_results import open_results
+    from atoll.report.study_table import print_study
+
+    print_study(open_results(folder), console)

@@ -1,0 +1,15 @@
+"""Ready-made studies: TOML files beside this one, run by name."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+
+from atoll.study.grid import Study, make_study
+
+READY = ("quick",)
+
+
+def ready(name: str) -> Study:
+    """One of the ready-made studies."""
+    return make_study(tomllib.loads(files("atoll.study.ready").joinpath(f"{name}.toml").read_text(encoding="utf-8")), name)
