@@ -24,7 +24,9 @@ def study(
     Ctrl-C saves all runs and stops; the same command, or atoll study FOLDER, goes on.
     """
     from rich.console import Console
+    from rich.markup import escape
 
+    from atoll.report import words
     from atoll.study.schedule import carry_out
     from atoll.watch import StudyProgress
 
@@ -35,9 +37,9 @@ def study(
     if what is None:
         raise AtollError("Which study? Give a TOML file, a ready-made study (`atoll study --list`) or the folder of a study.")
     made, folder = _find(what, out)
-    runs = made.runs()
-    seeds = len(made.seeds)
-    console.print(f"{_title(made)}: {len(runs) // seeds} cells, {seeds} seeds, {len(runs)} runs, folder {folder}")
+    runs, seeds = len(made.runs()), len(made.seeds)
+    counts = ", ".join([words.number(runs // seeds, "cell"), words.number(seeds, "seed"), words.number(runs, "run")])
+    console.print(f"[bold]{escape(made.name)}[/bold]: {counts}, folder {folder}", soft_wrap=True)
     with StudyProgress(console) as progress:
         outcomes = carry_out(made, folder, processes, progress, command=" ".join(["atoll", *sys.argv[1:]]))
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
@@ -51,12 +53,6 @@ def study(
         raise typer.Exit(130)
     if failed:
         raise typer.Exit(1)
-
-
-def _title(made: Any) -> str:
-    from rich.markup import escape
-
-    return f"[bold]{escape(made.name)}[/bold]"
 
 
 def _find(what: str, out: Path | None) -> tuple[Any, Path]:
