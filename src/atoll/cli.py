@@ -23,6 +23,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at data before training.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.command()(cli_study.study)
+app.command()(cli_study.compare)
 
 Text = str | None
 Data = Annotated[Text, typer.Option("--data", help="A source (atoll data list), or a .csv or .parquet file of your own.")]

@@ -1,4 +1,4 @@
-"""The commands for several runs: atoll study."""
+"""The commands for several runs: atoll study, atoll compare."""
 
 from __future__ import annotations
 
@@ -53,6 +53,22 @@ def study(
         raise typer.Exit(130)
     if failed:
         raise typer.Exit(1)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs and studies.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Also write an HTML file.")] = None,
+) -> None:
+    """Print the same methods of several runs or studies side by side, and say where splits, seeds, settings or budgets differ."""
+    from rich.console import Console
+
+    from atoll.report.compare import print_comparison, write_comparison
+    from atoll.report.side_by_side import side_by_side
+
+    columns, console = side_by_side(runs), Console()
+    print_comparison(columns, console)
+    if out is not None:
+        console.print(f"Comparison: {write_comparison(columns, out)}", soft_wrap=True)
 
 
 def _find(what: str, out: Path | None) -> tuple[Any, Path]:

@@ -28,7 +28,11 @@ def write_report(runs: list[Path], out: Path | None) -> Path:
         raise AtollError("A report needs at least one run. Give the folder that `atoll run` named.")
     folders = list(dict.fromkeys(Path(run) for run in runs))
     target = Path(out) if out is not None else folders[0] / "report.html"
-    text = page([digest(open_run(folder)) for folder in folders])
+    return write_page(page([digest(open_run(folder)) for folder in folders]), target)
+
+
+def write_page(text: str, target: Path) -> Path:
+    """Writes a page; an older one stays until the new one is whole. AtollError where that can't be."""
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -48,10 +52,15 @@ def page(digests: list[Digest]) -> str:
     names = [d.run.name if alone else f"{n}. {d.run.name}" for n, d in enumerate(digests, 1)]
     sections = [run_section(d, key, name, 1 if alone else 2) for d, key, name in zip(digests, keys, names, strict=True)]
     main = sections if alone else [e("h1", title), overview(digests, keys), *sections]
+    return shell(title, _links(keys, names, sections), main)
+
+
+def shell(title: str, links: list[tuple[str, str]], main: list[Html | None]) -> str:
+    """A page around its content. links: (address, text) of the bar at the top."""
     body = e(
         "body",
         e("a", "Skip to the report", href="#main", class_="skip"),
-        _bar(keys, names, sections),
+        _bar(links),
         e("noscript", e("p", "Charts, sorting and filtering need JavaScript; all numbers and texts are here without it.")),
         e("main", *main, id="main"),
         e("footer", "Made by Atoll. Scores are read on test rows; every choice was made on validation rows."),
@@ -80,12 +89,15 @@ def _colours() -> str:
     return ":root{" + "".join(f"--{name}:light-dark({light},{dark});" for name, (light, dark) in names.items()) + "}\n"
 
 
-def _bar(keys: list[str], names: list[str], sections: list[Html]) -> Html:
-    """The bar at the top: where to go, and the colour scheme."""
+def _links(keys: list[str], names: list[str], sections: list[Html]) -> list[tuple[str, str]]:
+    """Where to go on a page of runs."""
     if len(keys) == 1:
-        links = [(f"#{keys[0]}-{name}", title) for name, title in TITLES.items() if f'id="{keys[0]}-{name}"' in sections[0]]
-    else:
-        links = [("#runs", "Runs"), *((f"#{key}", name) for key, name in zip(keys, names, strict=True))]
+        return [(f"#{keys[0]}-{name}", title) for name, title in TITLES.items() if f'id="{keys[0]}-{name}"' in sections[0]]
+    return [("#runs", "Runs"), *((f"#{key}", name) for key, name in zip(keys, names, strict=True))]
+
+
+def _bar(links: list[tuple[str, str]]) -> Html:
+    """The bar at the top: where to go, and the colour scheme."""
     items = [e("li", e("a", title, href=address)) for address, title in links]
     scheme = e("button", "Dark", type="button", id="scheme", title="Switch the colour scheme")
     return e("nav", e("strong", "Atoll"), e("ul", *items), scheme, aria_label="Sections", class_="bar")

@@ -6,6 +6,8 @@ from atoll.report import repeats, words
 from atoll.report.digest import Digest
 from atoll.report.findings import verdict
 from atoll.report.markup import Html, e, join
+from atoll.report.sections import warning_box
+from atoll.report.side_by_side import Column, differences
 
 
 def overview(digests: list[Digest], keys: list[str]) -> Html:
@@ -22,7 +24,9 @@ def _entry(d: Digest, key: str) -> Html:
 def _repeats(digests: list[Digest]) -> Html | None:
     """What holds over seeds, if the runs can tell."""
     if not repeats.are_repeats(digests):
-        return e("p", "These runs differ in more than their seeds, or not in their seeds, so they are not summed up into one result.", class_="folder")
+        told = "These runs differ in more than their seeds, or not in their seeds, so they are not summed up into one result."
+        columns = [Column(f"{n}. {d.run.name}", [d]) for n, d in enumerate(digests, 1)]
+        return join(e("p", told, class_="folder"), warning_box(differences(columns), 2))
     found = repeats.summary(digests)
     if not found:
         return None

@@ -31,7 +31,7 @@ TITLES = {
 def run_section(d: Digest, key: str, title: str, level: int) -> Html:
     """Everything about a run. key: unique on the page; level: of its heading."""
     look = styles(list(d.run.status))
-    draw = _Drawer(look, key, level + 2)
+    draw = Drawer(look, key, level + 2)
     parts = {
         "comparison": join(comparison_table(d, look, f"{key}-comparison-title"), e("ul", *(e("li", note) for note in footnotes(d)), class_="footnotes")),
         "clients": draw(*_client_charts(d, look)),
@@ -44,10 +44,10 @@ def run_section(d: Digest, key: str, title: str, level: int) -> Html:
         "repeat": _repeat(d, look),
     }
     blocks = [_block(f"{key}-{name}", TITLES[name], content, level + 1) for name, content in parts.items() if content]
-    return e("article", _card(d, look, key, title, level), _warnings(d, level + 1), *blocks, id=key, class_="run")
+    return e("article", _card(d, look, key, title, level), warning_box(warnings(d), level + 1), *blocks, id=key, class_="run")
 
 
-class _Drawer:
+class Drawer:
     """Puts charts on the page, two abreast."""
 
     def __init__(self, look: dict[str, Style], key: str, level: int):
@@ -80,12 +80,12 @@ def _card(d: Digest, look: dict[str, Style], key: str, title: str, level: int) -
     said = verdict(d)
     text = e("div", e("p", said.line, class_="verdict"), e("ul", *(e("li", line) for line in said.details)) if said.details else None)
     ladder = plots_run.ladder(d, look)
-    picture = _Drawer(look, key, level + 1).figure(ladder) if ladder else None
+    picture = Drawer(look, key, level + 1).figure(ladder) if ladder else None
     return e("header", e(f"h{level}", title), e("div", text, picture, _facts(facts(d.run)), class_="card"))
 
 
-def _warnings(d: Digest, level: int) -> Html | None:
-    found = warnings(d)
+def warning_box(found: list[str], level: int) -> Html | None:
+    """Warnings in a box of their own; None where there are none. level: of its heading."""
     if not found:
         return None
     title = e(f"h{level}", f"{words.number(len(found), 'warning')}")
