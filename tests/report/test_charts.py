@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from atoll.report import plots_clients, plots_data, plots_run
+from atoll.report import plots_clients, plots_cost, plots_data, plots_run
 from atoll.report.colours import styles
 from atoll.report.digest import digest
 from atoll.report.figure import apart, ranked, text, thin
@@ -73,8 +73,23 @@ def test_convergence_by_traffic_counts_bytes_per_client_and_levels_who_sends_not
 
 
 def test_the_price_is_the_traffic_until_the_round_that_counts(d, look):
-    found = {name: (trace.x[0], trace.y[0]) for name, trace in traces(plots_run.price(d, look)).items()}
+    """The line goes from Local, which costs nothing, to New; FedAvg costs as much and has less. There is no FedAvg+FT here to gain on."""
+    chart = next(iter(plots_cost.prices(d, look)))
+    found = {trace.name: (trace.x[0], trace.y[0]) for trace in chart.figure.data if trace.name}
     assert found == {"Local": (0.0, 60.0), "FedAvg": (200.0, 55.0), "New": (200.0, 80.0)}
+    assert [(list(trace.x), list(trace.y)) for trace in chart.figure.data if not trace.name] == [([0.0, 200.0, 200.0], [60.0, 80.0, 80.0])]
+    assert chart.says.endswith("not beaten at its price: Local and New.")
+
+
+def test_every_kind_of_cost_that_somebody_has_is_drawn(tmp_path):
+    d = digest(open_run(make_run(tmp_path / "run")))
+    charts = list(plots_cost.prices(d, styles(list(d.run.status))))
+    assert [chart.key for chart in charts] == ["price", "price-work", "price-state"]
+    assert "Majority" not in charts[0].legend
+    base = d.value("FedAvg+FT", "accuracy")
+    gains = {trace.name: trace.y[0] for trace in charts[0].figure.data if trace.name}
+    assert gains["FedPer"] == pytest.approx(100 * (d.value("FedPer", "accuracy") - base), rel=1e-4)
+    assert gains["FedAvg+FT"] == 0
 
 
 def test_even_shares_of_labels_stay_pale(d):

@@ -87,7 +87,7 @@ def test_everything_is_there_in_its_order(page):
     order = {id(e): n for n, e in enumerate(article.all())}
     assert [order[id(e)] for e in blocks] == sorted(order[id(e)] for e in blocks)
     names = [figure.attributes["data-name"].removeprefix("run1-") for figure in blocks[3:]]
-    assert names == ["spread", "cumulative", "before-after", "gain", "rounds", "bytes", "price", "labels", "sizes", "by-size"]
+    assert names == ["spread", "cumulative", "before-after", "gain", "rounds", "bytes", "price", "price-work", "price-state", "labels", "sizes", "by-size"]
     for text in ("source: made up for a test", "atoll run", 'source = "digits"', "3.11.7", r"\begin{tabular}"):
         assert text in article.text
 

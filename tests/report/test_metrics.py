@@ -107,7 +107,40 @@ def test_for_regression_the_worst_have_the_highest_loss():
 
 
 def test_one_client_has_no_spread():
-    assert metrics.summary(scored((10, 8)), regression=False).row(0) == ("A", 1, 0.8, 0.8, None, 0.8)
+    assert metrics.summary(scored((10, 8)), regression=False).row(0) == ("A", 1, 0.8, 0.8, None, 0.8, 0.8, 0.8, 0.8)
+
+
+def test_percentiles_over_clients():
+    """Eleven clients with scores 0, .1, ... 1: the percentiles are scores of clients; of 0, .1, .4 they lie between: .02, .1, .34."""
+    found = metrics.summary(scored(*((10, n) for n in range(11))), regression=False)
+    assert found.select("p10", "median", "p90").row(0) == pytest.approx((0.1, 0.5, 0.9))
+    assert metrics.summary(scored((10, 0), (10, 1), (10, 4)), regression=False).select("p10", "median", "p90").row(0) == pytest.approx((0.02, 0.1, 0.34))
+
+
+# How soon it is good enough
+
+
+def test_what_it_takes_to_the_target_by_hand():
+    """Two clients take part. A is at .7 after round 2: 2 x (10 + 30) bytes / 2 clients; B never is; C was before training."""
+    rows = [*validation(0, 1, 3), *validation(2, 6, 8), *validation(4, 9, 9)]
+    rows += [{**row, "method": "B", "correct": 6.0} for row in rows]
+    rows += [{**row, "method": "C", "correct": 7.0} for row in validation(0, 7, 7)]
+    costs = [{"method": m, "round": r, "bytes_down": 10, "bytes_up": 30, "flops": 5.0, "sim_seconds": 2.0 * (m == "A")} for m in "AB" for r in (1, 2, 3, 4)]
+    found = metrics.to_target(clients(*rows), rounds(*costs), 0.7, regression=False, seen=2)
+    assert found.rows() == [("A", 2, 40.0, 5.0, 4.0), ("B", None, None, None, None), ("C", 0, 0.0, 0.0, None)]
+    assert metrics.to_target(clients(*rows), rounds(*costs), 0.7, regression=False, seen=2, since=3)["rounds"].to_list() == [4, None, None]
+    assert metrics.to_target(clients(*rows), rounds(*costs), None, regression=False, seen=2)["rounds"].null_count() == 3
+
+
+def test_losses_reach_a_target_from_above():
+    rows = [{"round": r, "split": "validation", "loss": loss} for r, loss in ((0, 30.0), (1, 20.0), (2, 5.0))]
+    assert metrics.to_target(clients(*rows), rounds({"round": 1}, {"round": 2}), 1.0, regression=True, seen=1)["rounds"].to_list() == [2]
+
+
+def test_the_front_of_costs_and_gains():
+    """Point 1 costs more than 0 and gains less; 3 costs as much as 2 and gains less; 4 gains more than all; 5 gains what 2 does for more."""
+    assert metrics.front([0, 1, 2, 2, 9, 3], [5, 4, 7, 6, 8, 7]) == [0, 2, 4]
+    assert metrics.front([2, 2], [1, 1]) == [0]
 
 
 def test_a_score_that_is_not_finite_leaves_no_summary():

@@ -12,6 +12,7 @@ from atoll.metrics.curves import convergence
 from atoll.metrics.quality import client_scores, hurt, mean_loss, summary
 from atoll.metrics.ranks import Ranking, critical_difference, ranking, ranks, record
 from atoll.metrics.repeats import Difference, repeated
+from atoll.metrics.target import front, to_target
 
 __all__ = [
     "Difference",
@@ -25,6 +26,7 @@ __all__ = [
     "convergence",
     "costs",
     "critical_difference",
+    "front",
     "hurt",
     "mean_loss",
     "memberships",
@@ -39,5 +41,6 @@ __all__ = [
     "state_per_client",
     "steadiness",
     "summary",
+    "to_target",
     "validation_scores",
 ]

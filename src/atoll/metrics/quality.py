@@ -27,9 +27,10 @@ def client_scores(
 def summary(scores: pl.DataFrame, *, regression: bool) -> pl.DataFrame:
     """Mean and spread over clients, per method.
 
-    scores: as from `client_scores`. Returns [method, clients, weighted, mean, std, worst]: `weighted` counts every row alike and `mean` every client
-    alike; `std` is the sample standard deviation over clients (ddof 1; null for one client); `worst` is the mean of the worst tenth of clients,
-    ceil(n / 10) of them. All are null for a method with a score that is not finite: part of a sum would flatter it.
+    scores: as from `client_scores`. Returns [method, clients, weighted, mean, std, worst, p10, median, p90]: `weighted` counts every row alike
+    and `mean` every client alike; `std` is the sample standard deviation over clients (ddof 1; null for one client); `worst` is the mean of the worst tenth
+    of clients, ceil(n / 10) of them; p10, median and p90 are percentiles over clients, interpolated linearly. All are null for a method with a score that
+    is not finite: part of a sum would flatter it.
     """
     tenth = (pl.len() + 9) // 10
     by_client = pl.col("score")
@@ -39,9 +40,12 @@ def summary(scores: pl.DataFrame, *, regression: bool) -> pl.DataFrame:
         by_client.mean().alias("mean"),
         by_client.std(ddof=1).alias("std"),
         by_client.sort(descending=regression).head(tenth).mean().alias("worst"),
+        by_client.quantile(0.1, "linear").alias("p10"),
+        by_client.median().alias("median"),
+        by_client.quantile(0.9, "linear").alias("p90"),
         by_client.is_finite().all().alias("finite"),
     )
-    names = ("weighted", "mean", "std", "worst")
+    names = ("weighted", "mean", "std", "worst", "p10", "median", "p90")
     return values.with_columns(pl.when("finite").then(pl.col(name)).alias(name) for name in names).drop("finite")
 
 

@@ -9,6 +9,8 @@ import polars as pl
 from atoll import metrics
 from atoll.report.run import Run
 
+SPREAD = ("mean", "std", "worst", "p10", "median", "p90")  # over clients
+
 
 @dataclass(frozen=True, eq=False)
 class Digest:
@@ -73,6 +75,12 @@ def digest(run: Run) -> Digest:
     return Digest(run, chosen, scores, common, unseen, clusters, agreement, table)
 
 
+def target(run: Run, chosen: pl.DataFrame) -> float | None:
+    """The validation score that FedAvg reaches at its best: the mark by which it is told how soon others are as good. None where there is no FedAvg."""
+    found = chosen.filter(pl.col("method") == pl.lit(run.reference("FedAvg"), pl.String))["validation"]
+    return found[0] if len(found) else None
+
+
 def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.DataFrame, common: pl.DataFrame, unseen: pl.DataFrame) -> pl.DataFrame:
     unit = "loss" if run.regression else "accuracy"
     last = metrics.client_scores(clients, chosen.select("method", pl.col("last").alias("round")), regression=run.regression)
@@ -95,6 +103,8 @@ def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.Dat
         parts.append(metrics.mean_loss(clients, chosen))
     if run.changes:
         parts.append(metrics.steadiness(clients, run.changes, regression=run.regression))
+    reach = metrics.to_target(clients, run.rounds, target(run, chosen), regression=run.regression, seen=max(1, run.seen), since=run.settled)
+    parts.append(reach.select("method", *(pl.col(name).alias(f"{name}_to_target") for name in ("rounds", "bytes", "flops", "sim_seconds"))))
     parts += [metrics.costs(run.rounds, chosen, clients=max(1, run.seen)), metrics.state_per_client(run.rounds, run.clients)]
     for part in parts:
         table = table.join(part, on="method", how="left", maintain_order="left")
@@ -129,7 +139,7 @@ def _note(entry: dict[str, object]) -> str:
 
 def _quality(scores: pl.DataFrame, unit: str, stem: str) -> pl.DataFrame:
     found = metrics.summary(scores, regression=unit == "loss")
-    names = {"weighted": f"{stem}{unit}", "mean": f"{stem}{unit}_mean", "std": f"{stem}{unit}_std", "worst": f"{stem}{unit}_worst", "clients": f"{stem}clients"}
+    names = {"weighted": f"{stem}{unit}", "clients": f"{stem}clients"} | {name: f"{stem}{unit}_{name}" for name in SPREAD}
     return found.rename(names)
 
 

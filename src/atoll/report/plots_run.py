@@ -63,34 +63,6 @@ def convergence(d: Digest, look: Styles) -> list[Chart]:
     return [by_round, Chart("bytes", "Convergence by traffic", says, _curves(d, look, curves, names, "bytes_client"), *key)]
 
 
-def price(d: Digest, look: Styles) -> Chart | None:
-    """Test score against the traffic it took to reach it."""
-    rows = d.table.filter(pl.col(d.unit).is_not_null() & pl.col("bytes_chosen").is_not_null()).select("method", d.unit, "bytes_chosen")
-    if rows.is_empty() or not (rows["bytes_chosen"] > 0).any():
-        return None
-    scale, sign = (1.0, "") if d.regression else (100.0, " %")
-    unit, prefix = _unit(float(rows["bytes_chosen"].max() or 0))  # type: ignore[arg-type]
-    figure = blank(300, f"{prefix} per client", "test loss" if d.regression else "test accuracy, %")
-    for name, score, traffic in rows.iter_rows():
-        hover = f"{text(name)}: %{{y:.4g}}{sign} for %{{x:.3g}} {prefix}<extra></extra>"
-        figure.add_trace(
-            go.Scatter(
-                x=plain([traffic / unit]),
-                y=plain([score * scale]),
-                mode="markers",
-                marker=marker(look[name], 13, 1.0),
-                name=text(name),
-                meta=name,
-                hovertemplate=hover,
-            )
-        )
-    right = float(rows["bytes_chosen"].max() or 0) / unit  # type: ignore[arg-type]
-    figure.update_xaxes(range=[-0.03 * right, 1.05 * right])
-    side = "lower" if d.regression else "upper"
-    says = f"Test score at the round that counts, against bytes down and up per seen client until then. The best of both worlds is in the {side} left corner."
-    return Chart("price", "What a score costs", says, figure, tuple(rows["method"]), wide=True)
-
-
 def _curves(d: Digest, look: Styles, curves: pl.DataFrame, names: list[str], by: str) -> go.Figure:
     scale, sign = (1.0, "") if d.regression else (100.0, " %")
     title = "validation loss" if d.regression else "validation accuracy, %"

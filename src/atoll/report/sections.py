@@ -10,7 +10,7 @@ from typing import Any
 
 import plotly.io as pio
 
-from atoll.report import plots_clients, plots_clusters, plots_data, plots_run, plots_time, words
+from atoll.report import plots_clients, plots_clusters, plots_cost, plots_data, plots_run, plots_time, words
 from atoll.report.colours import Style, styles
 from atoll.report.differences import differences
 from atoll.report.digest import Digest
@@ -37,7 +37,7 @@ def run_section(d: Digest, key: str, title: str, level: int) -> Html:
         "clients": draw(*_client_charts(d, look)),
         "clusters": draw(*plots_clusters.clusters(d, look)),
         "time": draw(plots_time.change(d, look)),
-        "convergence": draw(*plots_run.convergence(d, look), plots_run.price(d, look)),
+        "convergence": draw(*plots_run.convergence(d, look), *plots_cost.prices(d, look)),
         "data": join(
             draw(plots_data.labels(d.run), plots_data.sizes(d.run), plots_clients.by_size(d, look)), differences(d.run, level + 2), _history(d.run, level + 2)
         ),

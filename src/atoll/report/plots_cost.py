@@ -1,0 +1,82 @@
+"""Figures of what a method gains and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+import polars as pl
+
+from atoll import metrics
+from atoll.report import words
+from atoll.report.colours import FAINT, Style
+from atoll.report.digest import Digest
+from atoll.report.figure import Chart, blank, marker, plain, text
+
+BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes"))
+OPERATIONS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"), (1.0, "FLOP"))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One kind of cost: a column of the comparison."""
+
+    key: str
+    column: str
+    title: str
+    says: str
+    units: tuple[tuple[float, str], ...]
+
+
+COSTS = (
+    Cost("price", "bytes_chosen", "Gain and traffic", "bytes down and up per seen client until the round that counts", BYTES),
+    Cost("price-work", "flops_client", "Gain and computing", "floating-point operations per seen client over all rounds", OPERATIONS),
+    Cost("price-state", "state_client", "Gain and private state", "bytes that a client keeps from round to round", BYTES),
+)
+
+
+def prices(d: Digest, look: dict[str, Style]) -> Iterator[Chart]:
+    """Gain over FedAvg+FT (else: the score) against each kind of cost that some method has, with the Pareto front."""
+    for cost in COSTS:
+        rows = d.table.filter(pl.col(d.unit).is_not_null() & pl.col(cost.column).is_not_null()).select("method", d.unit, cost.column)
+        if d.run.reference("Local") in d.methods:  # costs as little as Majority, which would only stretch the scale
+            rows = rows.filter(pl.col("method") != pl.lit(d.run.reference("Majority"), pl.String).fill_null(""))
+        if not rows.is_empty() and (rows[cost.column] > 0).any():
+            yield _price(d, look, cost, rows)
+
+
+def _price(d: Digest, look: dict[str, Style], cost: Cost, rows: pl.DataFrame) -> Chart:
+    names, scores, spent = (rows[column].to_list() for column in ("method", d.unit, cost.column))
+    rival = d.run.reference("FedAvg+FT")
+    base = d.value(rival, d.unit)
+    worse = -1.0 if d.regression else 1.0
+    gains = [worse * (score - base) for score in scores] if base is not None else list(scores)
+    scale = 1.0 if d.regression else 100.0
+    unit, prefix = next(((size, name) for size, name in cost.units if max(spent) >= size), cost.units[-1])
+    what = "loss" if d.regression else "accuracy"
+    points = "" if d.regression else ", points" if base is not None else ", %"
+    figure = blank(300, f"{prefix} per client", f"gain on {rival}{points}" if base is not None else f"test {what}{points}")
+    if base is not None:
+        figure.add_hline(y=0, line={"color": FAINT[0], "width": 1, "dash": "dot"})
+    better = gains if base is not None else [worse * gain for gain in gains]
+    front = metrics.front(spent, better)
+    edge = [spent[i] / unit for i in front], [gains[i] * scale for i in front]
+    figure.add_trace(
+        go.Scatter(
+            x=plain([*edge[0], max(spent) / unit]), y=plain([*edge[1], edge[1][-1]]), mode="lines", hoverinfo="skip",
+            line={"color": FAINT[0], "width": 1, "shape": "hv"},
+        )
+    )  # fmt: skip
+    for name, gain, price in zip(names, gains, spent, strict=True):
+        hover = f"{text(name)}: %{{y:.4g}} for %{{x:.3g}} {prefix}<extra></extra>"
+        figure.add_trace(
+            go.Scatter(
+                x=plain([price / unit]), y=plain([gain * scale]), mode="markers", marker=marker(look[name], 13, 1.0), name=text(name), meta=name,
+                hovertemplate=hover,
+            )
+        )  # fmt: skip
+    right = max(spent) / unit
+    figure.update_xaxes(range=[-0.03 * right, 1.05 * right])
+    says = f"Test score at the round that counts, against {cost.says}. On the line is who is not beaten at its price: {words.some([names[i] for i in front])}."
+    return Chart(cost.key, cost.title, says, figure, tuple(names), wide=cost.key == "price")
