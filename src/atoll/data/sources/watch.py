@@ -9,10 +9,11 @@ import numpy as np
 
 from atoll.core.errors import AtollError
 from atoll.data.building import SPLIT, check_split
-from atoll.data.sources.files import given_file, package_file
+from atoll.data.sources.files import check_whole, given_file, package_file
 from atoll.data.sources.unpickle import DAMAGE, damaged, unpickled_npy
 from atoll.data.table import TEST, TRAIN, VALIDATION, Table
 
+GET = "pip install --no-deps seglearn==1.2.5"
 RATE = 50  # samples per second
 WINDOW = 100  # samples
 STEP = 50
@@ -28,7 +29,7 @@ def read(*, path: str | Path | None = None, parts: Sequence[float] = SPLIT) -> T
     check_split(parts)
     file = given_file(path, "watch") if path is not None else package_file("seglearn", "data/watch_dataset.npy")
     if file is None:
-        raise AtollError("Source watch needs the package seglearn: pip install --no-deps seglearn==1.2.5. Or give path=FILE, its watch_dataset.npy.")
+        raise AtollError(f"Source watch needs the package seglearn: {GET}. Or give path=FILE, its watch_dataset.npy.")
     try:
         with file.open("rb") as stream:
             content = unpickled_npy(stream)
@@ -37,6 +38,8 @@ def read(*, path: str | Path | None = None, parts: Sequence[float] = SPLIT) -> T
         labels = tuple(str(name) for name in content["y_labels"])
     except DAMAGE as error:
         raise damaged(file, "seglearn's watch_dataset.npy", error) from None
+    if path is None:
+        check_whole(file, len(recordings), 140, "recordings", GET)
     if not recordings or any(one.ndim != 2 or one.shape[1] != 6 or len(one) < WINDOW for one in recordings):
         raise AtollError(f"{file} is not seglearn's watch_dataset.npy: recordings of 6 channels and at least {WINDOW} samples are needed.")
     if not len(recordings) == len(y) == len(subject) or y.min() < 0 or y.max() >= len(labels):
