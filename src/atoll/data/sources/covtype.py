@@ -57,7 +57,7 @@ def _downloaded() -> tuple[np.ndarray, str]:
     from sklearn.datasets import fetch_covtype
 
     try:
-        x, y = fetch_covtype(return_X_y=True)
+        x, y = fetch_covtype(return_X_y=True, n_retries=0)  # each retry would be a warning on the way
     except OSError as error:
         raise AtollError(
             f"Source covtype could not be downloaded: {said(error)}. Give path=FILE: covtype.data.gz of UCI, or scikit-multiflow-0.4.1.tar.gz."
