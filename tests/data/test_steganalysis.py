@@ -113,8 +113,8 @@ def test_a_folder_of_images_of_ones_own(tmp_path):
         ({"side": 4}, ["side=4", "at least 8"]),
         ({"clients": 1}, ["2 images", "clients=1"]),
         ({"clients": 600}, ["260 patches of 32x32", "smaller side"]),
-        ({"limit": 100}, ["belong together", "limit"]),
-        ({"public": 0.1}, ["belong together", "public"]),
+        ({"limit": 10}, ["limit=10 is too few", "24 at least"]),
+        ({"public": 1}, ["fewer than belong together"]),
         ({"skew": "dirichlet:0.1"}, ["belong together", "dirichlet"]),
         ({"path": "nowhere"}, ["no folder"]),
     ],
@@ -122,6 +122,19 @@ def test_a_folder_of_images_of_ones_own(tmp_path):
 def test_what_can_not_be_is_refused(how, words):
     with refuses(*words):
         load("steganalysis", **how)
+
+
+def test_pairs_stay_whole_where_rows_are_limited_or_given_away():
+    """An odd number is made even. Covers and their stego images differ by 1 at most, and patches of a photo by more."""
+    fed = load("steganalysis", limit=101, public=31)
+    assert fed.public is not None
+    for x, y in ((fed.x, fed.y), fed.public):
+        covers, stegos = x[y == 0].astype(int), x[y == 1].astype(int)
+        apart = np.abs(covers[:, None] - stegos[None]).max(axis=(2, 3))
+        assert ((apart <= 1).sum(axis=1) == 1).all()
+        assert ((apart <= 1).sum(axis=0) == 1).all()
+    assert (len(fed.y), len(fed.public[1])) == (70, 30)
+    assert len(fed.names) == 6
 
 
 def test_folders_without_readable_images_are_refused(tmp_path):

@@ -93,7 +93,8 @@ def _limited(table: Table, limit: int | None, seed: int) -> Table:
     kept, least = _sample(table, generator(seed, "limit"))
     if limit < least:
         raise AtollError(f"limit={limit} is too few rows for the {len(table.names)} clients of {table.name}, which need {least:,} at least.")
-    return table.take(np.sort(kept[:limit])).noted(f"limited to {limit:,} of {rows:,} rows at random")
+    kept = kept[: _border(table, kept, limit, -1)]
+    return table.take(np.sort(kept)).noted(f"limited to {len(kept):,} of {rows:,} rows at random")
 
 
 def _without_public(table: Table, public: float, seed: int) -> tuple[Table, tuple[np.ndarray, np.ndarray] | None]:
@@ -108,15 +109,22 @@ def _without_public(table: Table, public: float, seed: int) -> tuple[Table, tupl
     if n > len(free):
         raise AtollError(f"public={public:g} would take {n:,} of {rows:,} rows of {table.name}, and only {len(free):,} can be spared. Ask for fewer.")
     taken = np.zeros(rows, bool)
-    taken[free[-n:]] = True
-    return table.take(~taken).noted(f"{n:,} of {rows:,} rows given away as public, at random"), (table.x[taken], table.y[taken])
+    taken[free[_border(table, free, len(free) - n, 1) :]] = True
+    if not taken.any():
+        raise AtollError(f"public={public:g} would take {n:,} of {rows:,} rows of {table.name}, fewer than belong together. Ask for more.")
+    return table.take(~taken).noted(f"{taken.sum():,} of {rows:,} rows given away as public, at random"), (table.x[taken], table.y[taken])
 
 
 def _sample(table: Table, rng: np.random.Generator) -> tuple[np.ndarray, int]:
     """All rows in a random order whose every beginning holds clients in proportion, and how many rows at its beginning each client needs.
 
-    Those are two of every client (one to train and one to test), one train and one test row where the source sets test rows apart.
+    Those are two of every client (one to train and one to test), one train and one test row where the source sets test rows apart. Rows that belong
+    together follow each other, and count as one for what is needed.
     """
+    if table.unit is not None:
+        _, first, unit = np.unique(_units(table), return_index=True, return_inverse=True)
+        chosen, least = _sample(replace(table.take(first), unit=None), rng)
+        return np.argsort(np.argsort(chosen)[unit], kind="stable"), int(np.bincount(unit)[chosen[:least]].sum())
     order = rng.permutation(len(table.y))
     if table.owner is None:
         return order, 2
@@ -129,11 +137,25 @@ def _sample(table: Table, rng: np.random.Generator) -> tuple[np.ndarray, int]:
     return order[np.argsort(place, kind="stable")], int((rank < needed).sum())
 
 
+def _units(table: Table) -> np.ndarray:
+    """A number per row, the same for rows of one client that belong together."""
+    assert table.owner is not None
+    assert table.unit is not None
+    return table.owner * (table.unit.max() + 1) + table.unit
+
+
+def _border(table: Table, rows: np.ndarray, place: int, step: int) -> int:
+    """The place nearest to `place`, in the direction of `step`, at which a border through `rows` parts none that belong together."""
+    if table.unit is not None:
+        units = _units(table)[rows]
+        while 0 < place < len(rows) and units[place - 1] == units[place]:
+            place += step
+    return place
+
+
 def _refuse_exact(table: Table, what: str) -> None:
     if table.exact:
         raise AtollError(f"Source {table.name} is exact: all its rows are needed, so {what} can't be used.")
-    if table.unit is not None:
-        raise AtollError(f"Source {table.name} has rows that belong together, and {what} would part them. Leave it out.")
 
 
 def _dealt(table: Table, partition: Partition | None, clients: int | None, seed: int, generated: bool) -> Table:
