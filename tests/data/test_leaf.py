@@ -81,6 +81,17 @@ def test_a_dataset_split_by_user_or_not_at_all(tmp_path):
         leaf(tmp_path / "whole", least=9)
 
 
+def test_validation_rows_of_its_own(tmp_path):
+    for split, first, n in (("train", 0, 5), ("val", 10, 2), ("test", 20, 3)):
+        written(tmp_path, f"{split}/{split}_data.json", {user: ([[i, i] for i in range(first, first + n)], [i % 2 for i in range(n)]) for user in "ab"})
+    fed = load("leaf", path=tmp_path)
+    for split, first, n in (("train", 0, 5), ("validation", 10, 2), ("test", 20, 3)):
+        assert fed.count[split].tolist() == [n, n]
+        for client in range(2):
+            start = fed.start[split][client]
+            assert sorted(fed.x[start : start + n, 0].tolist()) == list(range(first, first + n))
+
+
 def test_celeba_reads_images_by_name(tmp_path):
     """Images 20 high and 10 wide, dark above and bright below, made 8 by 8."""
     photo = np.zeros((20, 10, 3), np.uint8)

@@ -12,7 +12,7 @@ import numpy as np
 from atoll.core.errors import AtollError
 from atoll.data.sources.files import said
 from atoll.data.sources.leaf_kinds import KINDS, kind_of
-from atoll.data.table import FREE, TEST, VALIDATION, Table
+from atoll.data.table import FREE, TEST, TRAIN, VALIDATION, Table
 
 SPLITS = {"train": FREE, "val": VALIDATION, "test": TEST}
 UNSPLIT = ("rem_user_data", "sampled_data", "all_data")  # in the order in which LEAF's own splitting prefers them
@@ -65,7 +65,9 @@ def read(
         raise AtollError(f"{folder}: no user has {least} rows, one to train and one to test among them.")
     number = np.cumsum(stays) - 1
     split = bool((part != FREE).any())
-    how = "its own test rows" if split else "not split, or by user: test users are clients like others"
+    if (part == VALIDATION).any():  # the source has its own validation rows (Reddit), so that none are taken of these
+        part = np.where(part == FREE, TRAIN, part).astype(np.int8)
+    how = "its own splits" if split else "not split, or by user: test users are clients like others"
     line = f"LEAF {kind} {folder}: {int(kept.sum()):,} rows of {int(stays.sum()):,} users ({int((~stays).sum()):,} with too few are left out), {how}"
     return Table(
         name=f"leaf {kind}",
