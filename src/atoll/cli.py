@@ -24,6 +24,7 @@ data_app = typer.Typer(help="Look at data before training.", no_args_is_help=Tru
 app.add_typer(data_app, name="data")
 app.command()(cli_study.study)
 app.command()(cli_study.compare)
+app.command()(cli_study.tune)
 
 Text = str | None
 Data = Annotated[Text, typer.Option("--data", help="A source (atoll data list), or a .csv or .parquet file of your own.")]
@@ -106,7 +107,12 @@ def run(
     from atoll.study.run import make_plan
 
     plan = make_plan(made)
-    _carry_out(plan, new_folder(made, out))
+    folder = new_folder(made, out)
+    told = spec.with_name("tuning.json") if spec is not None else None
+    if told is not None and told.exists():  # the specification is what tuning left: its account goes into the report
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tuning.json").write_bytes(told.read_bytes())
+    _carry_out(plan, folder)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The commands for several runs: atoll study, atoll compare."""
+"""The commands for several runs: atoll study, atoll compare, atoll tune."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def study(
     from rich.markup import escape
 
     from atoll.report import words
+    from atoll.study.grid import tuning_beside
     from atoll.study.schedule import carry_out
     from atoll.watch import StudyProgress
 
@@ -42,6 +43,9 @@ def study(
     console.print(f"[bold]{escape(made.name)}[/bold]: {counts}, folder {folder}", soft_wrap=True)
     with StudyProgress(console) as progress:
         outcomes = carry_out(made, folder, processes, progress, command=" ".join(["atoll", *sys.argv[1:]]))
+    told = tuning_beside(Path(what)) if Path(what).is_file() else None
+    if told is not None:
+        (folder / "tuning.json").write_bytes(told.read_bytes())
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     stopped = any(outcome.state in ("stopped", "waiting", "running") for outcome in outcomes)
     if any(outcome.state == "done" for outcome in outcomes):
@@ -69,6 +73,45 @@ def compare(
     print_comparison(columns, console)
     if out is not None:
         console.print(f"Comparison: {write_comparison(columns, out)}", soft_wrap=True)
+
+
+def tune(
+    spec: Annotated[Path | None, typer.Argument(help="A TOML specification of a run; options win over it.")] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", "-m", help="A method (atoll methods); several allowed.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="A source (atoll data list).")] = None,
+    skew: Annotated[list[str] | None, typer.Option("--skew", help="How clients differ (atoll data list); several compose.")] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", help="Rounds of every trial.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the runs and of the search.")] = None,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Trials for each method.")] = 20,
+    out: Annotated[Path, typer.Option("--out", help="Folder; what is there already is continued.")] = Path("tuned"),
+) -> None:
+    """Look for good hyperparameters: as many trials for each method, judged by validation rows alone.
+
+    Writes tuned.toml, which `atoll run` takes, and a study by from = "tuned/tuned.toml"; what was tried goes into its report.
+    """
+    from rich.console import Console
+
+    from atoll.report.tuning import print_tuning, read_tuning
+    from atoll.study.run import Interrupted
+    from atoll.study.spec import read_spec
+    from atoll.study.tune import tune as carry_out
+    from atoll.watch import TuningProgress
+
+    changes: dict[str, Any] = {key: value for key, value in (("rounds", rounds), ("seed", seed)) if value is not None}
+    given = {key: value for key, value in (("source", data), ("skew", skew)) if value}
+    changes |= {"data": given} if given else {}
+    changes |= {"methods": [{"name": name} for name in method]} if method else {}
+    console = Console()
+    try:
+        with TuningProgress(console, trials) as progress:
+            carry_out(read_spec(spec, changes), out, trials, progress)
+    except Interrupted:
+        console.print(f"Stopped, and saved up to the last whole trial. The same command, with --out {out}, goes on.")
+        raise typer.Exit(130) from None
+    found = read_tuning(out)
+    if found is not None:
+        print_tuning(found, console)
+    console.print(f"Written: {out / 'tuned.toml'}; run it with: [bold]atoll run {out / 'tuned.toml'}[/bold]", soft_wrap=True)
 
 
 def _find(what: str, out: Path | None) -> tuple[Any, Path]:

@@ -102,3 +102,28 @@ class StudyProgress:
     def _sum_up(self) -> None:
         done, of = (sum(part) for part in zip(*self._rounds.values(), strict=True))
         self._bars.update(self._all, completed=done, total=of, note=f"{self._ended} of {len(self._rounds)}")
+
+
+class TuningProgress:
+    """A bar per method with its best score so far."""
+
+    def __init__(self, console: Console, trials: int):
+        self._bars = Bars(
+            TextColumn("{task.description:<18}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[note]:<24}"), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), console=console, transient=not console.is_terminal,
+        )  # fmt: skip
+        self._trials = trials
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def __call__(self, title: str, done: int, best: float | None) -> None:
+        """A trial has ended."""
+        if title not in self._tasks:
+            self._tasks[title] = self._bars.add_task(title, total=self._trials, note="")
+        self._bars.update(self._tasks[title], completed=done, note="" if best is None else f"best {best:.4g}")

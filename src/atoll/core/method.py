@@ -25,10 +25,14 @@ T = TypeVar("T")
 
 
 def hyper(
-    default: Any, *, ge: float | None = None, gt: float | None = None, le: float | None = None, lt: float | None = None, choices: tuple[Any, ...] = ()
-) -> Any:
-    """A hyperparameter: its default and its range (`ge` >=, `gt` >, `le` <=, `lt` <) or its `choices`."""
-    return dataclasses.field(default=default, metadata={"ge": ge, "gt": gt, "le": le, "lt": lt, "choices": choices})
+    default: Any, *, ge: float | None = None, gt: float | None = None, le: float | None = None, lt: float | None = None, choices: tuple[Any, ...] = (),
+    search: tuple[Any, ...] | list[Any] | None = None,
+) -> Any:  # fmt: skip
+    """A hyperparameter: its default and its range (`ge` >=, `gt` >, `le` <=, `lt` <) or its `choices`.
+
+    search: where tuning looks for its value: (low, high), (low, high, "log") or a list of values. Without it, it is not tuned, unless it is called lr.
+    """
+    return dataclasses.field(default=default, metadata={"ge": ge, "gt": gt, "le": le, "lt": lt, "choices": choices, "search": search})
 
 
 def blocks(default: int | tuple[str, ...]) -> Any:
@@ -56,6 +60,15 @@ def checked(cls: type[T]) -> type[T]:
 def hyperparameters(made: Any) -> dict[str, Any]:
     """Name -> value of a method's hyperparameters."""
     return {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}
+
+
+RATES = (1e-3, 1.0, "log")  # where tuning looks for a learning rate
+
+
+def search_space(cls: type[Any]) -> dict[str, tuple[Any, ...] | list[Any]]:
+    """Hyperparameter -> where tuning looks for its value; empty where a method has nothing to tune."""
+    found = {f.name: f.metadata.get("search") or (RATES if f.name == "lr" else None) for f in dataclasses.fields(cls)}
+    return {name: where for name, where in found.items() if where is not None}
 
 
 def configured(cls: type[T], values: dict[str, Any]) -> T:

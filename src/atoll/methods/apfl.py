@@ -48,7 +48,7 @@ class APFL:
     lr: float = hyper(0.1, gt=0)  # eta, of w, v and alpha
     epochs: int = hyper(1, ge=1)
     batch: int = hyper(50, ge=1)
-    alpha: float = hyper(0.5, ge=0, le=1)  # of a client at first
+    alpha: float = hyper(0.5, ge=0, le=1, search=[0.1, 0.25, 0.5, 0.75, 0.9])  # of a client at first
     adaptive: bool = hyper(True)  # clients learn their alpha; False: it stays
 
     def init(self, fed: Fed) -> Vector:

@@ -69,7 +69,7 @@ class ARUBA:
     lr: float = hyper(0.05, gt=0)  # the rate of the first round
     epochs: int = hyper(1, ge=1)
     batch: int = hyper(20, ge=1)
-    zeta: float = hyper(1.0, gt=0)  # weight of the first rate against what is learned
+    zeta: float = hyper(1.0, gt=0, search=(0.01, 1.0, "log"))  # weight of the first rate against what is learned
     p: float = hyper(1.0, ge=0)  # with which power of the number of clients that weight fades
     isotropic: bool = hyper(False)  # one rate for all parameters
     plus: float = hyper(0.0, ge=0)  # c of ARUBA++: while a client personalizes, c times its squared gradients join G

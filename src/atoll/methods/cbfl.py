@@ -75,7 +75,7 @@ class CBFL:
     lr: float = hyper(0.05, gt=0)
     epochs: int = hyper(1, ge=1)
     batch: int = hyper(20, ge=0)  # 0 = all rows of the community at the client
-    K: int = hyper(5, ge=1)  # communities
+    K: int = hyper(5, ge=1, search=[2, 3, 5, 8])  # communities
     A: int = hyper(5, ge=1)  # rounds for the autoencoder
     ae_epochs: int = hyper(5, ge=1)
     ae_batch: int = hyper(20, ge=1)

@@ -60,11 +60,11 @@ class CFL:
     lr: float = hyper(0.05, gt=0)
     epochs: int = hyper(1, ge=1)
     batch: int = hyper(20, ge=0)  # 0 = all rows of the client
-    eps1: float = hyper(0.35, ge=0)  # a cluster whose ||mean update|| is below has settled
+    eps1: float = hyper(0.35, ge=0, search=(0.1, 0.8))  # a cluster whose ||mean update|| is below has settled
     eps2: float = hyper(2.0, ge=0)  # and is in discord where some ||update|| is above
     relative: bool = hyper(True)  # eps1 counts in the largest ||update||, eps2 in the largest ||mean update|| so far
     gamma_max: float = hyper(0.5, ge=0, lt=1)  # bound on the clients' gradient noise
-    burn_in: int = hyper(20, ge=0)  # rounds before the first split
+    burn_in: int = hyper(20, ge=0, search=[5, 10, 20])  # rounds before the first split
 
     def init(self, fed: Fed) -> Tree:
         theta = jax.tree.map(lambda leaf: leaf[None], fed.model.init(fed.key()))

@@ -64,7 +64,7 @@ class DDistillation:
     lr: float = hyper(0.05, gt=0)  # eta
     epochs: int = hyper(1, ge=0)
     batch: int = hyper(20, ge=1)
-    rho: float = hyper(10.0, ge=0)  # how strongly outputs are drawn to z_i
+    rho: float = hyper(10.0, ge=0, search=(0.1, 100.0, "log"))  # how strongly outputs are drawn to z_i
     exchanged: int = hyper(200, ge=1)  # D_b, reference rows of a round
     reference_batch: int = hyper(20, ge=1)  # reference rows of a step
     graph: str = hyper("ring")  # or grid, complete, random:0.3, a file with two client numbers per line

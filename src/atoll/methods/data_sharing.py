@@ -66,7 +66,7 @@ class DataSharing:
     lr: float = hyper(0.05, gt=0)
     epochs: int = hyper(1, ge=1)  # E
     batch: int = hyper(20, ge=0)  # B; 0 = all rows
-    alpha: float = hyper(0.5, gt=0, le=1)  # share of G that a client gets
+    alpha: float = hyper(0.5, gt=0, le=1, search=(0.1, 1.0))  # share of G that a client gets
     warmup: int = hyper(5, ge=0)  # epochs on G at the server, before all
 
     label = "Data sharing"

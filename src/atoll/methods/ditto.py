@@ -42,7 +42,7 @@ class Ditto:
     lr: float = hyper(0.05, gt=0)  # eta, of w and v
     epochs: int = hyper(1, ge=1)
     batch: int = hyper(20, ge=0)  # 0 = all rows of the client
-    lam: float = hyper(1.0, ge=0)  # lambda, how strongly v is held to w
+    lam: float = hyper(1.0, ge=0, search=[0.1, 1.0, 2.0])  # lambda, how strongly v is held to w
     s: int = hyper(0, ge=0)  # steps of v per round; 0 = as many as w takes
 
     def check(self) -> None:

@@ -46,7 +46,7 @@ class FD:
     lr: float = hyper(0.05, gt=0)  # eta
     epochs: int = hyper(1, ge=1)
     batch: int = hyper(20, ge=1)
-    gamma: float = hyper(1.0, ge=0)  # weight of the teacher
+    gamma: float = hyper(1.0, ge=0, search=(0.01, 10.0, "log"))  # weight of the teacher
 
     many_architectures = True
 

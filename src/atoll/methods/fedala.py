@@ -61,7 +61,7 @@ class FedALA:
     lr: float = hyper(0.05, gt=0)  # alpha
     epochs: int = hyper(1, ge=1)
     batch: int = hyper(20, ge=1)  # also of learning W
-    eta: float = hyper(1.0, ge=0)  # rate of W
+    eta: float = hyper(1.0, ge=0, search=(0.1, 10.0, "log"))  # rate of W
     s: int = hyper(80, ge=1, le=100)  # % of the rows on which W is learned
     p: int | tuple[str, ...] = blocks(1)  # how many last blocks are upper ones, or the names of blocks
     steady: float = hyper(0.1, gt=0)  # standard deviation of ten losses at which the first search ends

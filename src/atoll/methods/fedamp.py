@@ -42,9 +42,9 @@ class FedAMP:
     lr: float = hyper(0.05, gt=0)
     epochs: int = hyper(1, ge=1)
     batch: int = hyper(20, ge=0)  # 0 = all rows of the client
-    lam: float = hyper(0.1, ge=0)  # lambda, how strongly models attract each other; its unit is sigma / m
-    alpha: float = hyper(1.0, gt=0, le=1)  # alpha_k, the server's step; its unit is sigma / m
-    sigma: float = hyper(0.3, gt=0)  # squared distance over which attraction fades; its unit is the mean over all pairs
+    lam: float = hyper(0.1, ge=0, search=(0.01, 10.0, "log"))  # lambda, how strongly models attract each other; its unit is sigma / m
+    alpha: float = hyper(1.0, gt=0, le=1, search=(0.1, 1.0))  # alpha_k, the server's step; its unit is sigma / m
+    sigma: float = hyper(0.3, gt=0, search=(0.03, 3.0, "log"))  # squared distance over which attraction fades; its unit is the mean over all pairs
 
     def init(self, fed: Fed) -> Cloud:
         return first_models(fed)

@@ -39,7 +39,7 @@ class FedAvgFT:
     lr: float = hyper(0.05, gt=0)
     epochs: int = hyper(1, ge=1)  # E
     batch: int = hyper(20, ge=0)  # B, also of fine-tuning; 0 = all rows of the client
-    ft_epochs: int = hyper(5, ge=0)  # J
+    ft_epochs: int = hyper(5, ge=0, search=[1, 2, 5, 10])  # J
     ft_lr: float = hyper(0.0, ge=0)  # 0 = as lr
     what: str = hyper("all", choices=("all", "head"))  # of the model is fine-tuned
 

@@ -40,7 +40,7 @@ class FedBABU:
     epochs: int = hyper(1, ge=1)  # tau
     batch: int = hyper(20, ge=0)  # also of fine-tuning; 0 = all rows of the client
     head: int | tuple[str, ...] = blocks(1)  # how many last blocks are fixed; or the names of blocks, anywhere in the model
-    ft_epochs: int = hyper(5, ge=0)
+    ft_epochs: int = hyper(5, ge=0, search=[1, 2, 5, 10])
     ft_lr: float = hyper(0.0, ge=0)  # 0 = as lr
     what: str = hyper("head", choices=("head", "all"))  # is fine-tuned
 

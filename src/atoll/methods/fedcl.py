@@ -47,7 +47,7 @@ class FedCL:
     lr: float = hyper(0.05, gt=0)
     epochs: int = hyper(1, ge=1)  # E
     batch: int = hyper(20, ge=0)  # B; 0 = all rows of the client
-    lam: float = hyper(1.0, ge=0)
+    lam: float = hyper(1.0, ge=0, search=(0.01, 100.0, "log"))
 
     needs_public = True
 

@@ -60,7 +60,7 @@ class FedCurv:
     lr: float = hyper(0.05, gt=0)
     epochs: int = hyper(1, ge=1)  # E
     batch: int = hyper(20, ge=0)  # 0 = all rows of the client
-    lam: float = hyper(1.0, ge=0)  # lambda
+    lam: float = hyper(1.0, ge=0, search=(0.01, 1e4, "log"))  # lambda
 
     def init(self, fed: Fed) -> Server:
         theta = fed.model.init(fed.key())

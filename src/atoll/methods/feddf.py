@@ -61,7 +61,7 @@ class FedDF:
     batch: int = hyper(64, ge=0)  # 0 = all rows of the client
     steps: int = hyper(1000, ge=0)  # N, of the distillation of each architecture
     distil_batch: int = hyper(128, ge=1)
-    distil_lr: float = hyper(1e-3, gt=0)  # eta of Adam, along a cosine to 0
+    distil_lr: float = hyper(1e-3, gt=0, search=(1e-4, 1e-2, "log"))  # eta of Adam, along a cosine to 0
     clip: float = hyper(5.0, gt=0)  # largest norm of a gradient of the distillation
 
     many_architectures = True

@@ -54,7 +54,7 @@ class FedFomo:
     lr: float = hyper(0.05, gt=0)
     epochs: int = hyper(5, ge=1)
     batch: int = hyper(20, ge=0)  # 0 = all rows that are trained on
-    M: int = hyper(4, ge=1)  # models sent to a client
+    M: int = hyper(4, ge=1, search=[2, 4, 8])  # models sent to a client
     epsilon: float = hyper(0.3, ge=0, le=1)  # chance that one is drawn at random
     decay: float = hyper(0.05, ge=0)  # of epsilon, per round
     kept: float = hyper(0.2, gt=0, lt=1)  # share of the train rows on which models are tried

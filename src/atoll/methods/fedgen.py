@@ -60,7 +60,7 @@ class FedGen:
     lr: float = hyper(0.01, gt=0)
     steps: int = hyper(20, ge=1)  # T, mini-batches of a round
     batch: int = hyper(32, ge=1)
-    alpha: float = hyper(10.0, ge=0)  # weight of the made features
+    alpha: float = hyper(10.0, ge=0, search=(0.1, 10.0, "log"))  # weight of the made features
     decay: float = hyper(0.98, gt=0, le=1)  # of alpha, per round
     gen_steps: int = hyper(50, ge=1)
     gen_lr: float = hyper(3e-4, gt=0)  # of Adam

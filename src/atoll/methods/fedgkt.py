@@ -67,7 +67,7 @@ class FedGKT:
     batch: int = hyper(100, ge=1)
     epochs: int = hyper(2, ge=0)  # of a client
     server_epochs: int = hyper(2, ge=0)
-    alpha_c: float = hyper(0.5, ge=0)  # weight of the server's scores at clients
+    alpha_c: float = hyper(0.5, ge=0, search=(0.0, 2.0))  # weight of the server's scores at clients
     alpha_s: float = hyper(0.5, ge=0)  # and of theirs at the server
     T: float = hyper(100.0, gt=0)  # temperature
     lower: int = hyper(1, ge=1)  # how many first blocks are at the edge

@@ -60,7 +60,7 @@ class FedGroup:
     lr: float = hyper(0.03, gt=0)
     epochs: int = hyper(10, ge=1)  # E
     batch: int = hyper(10, ge=0)  # B; 0 = all rows of the client
-    g: int = hyper(3, ge=1)  # groups
+    g: int = hyper(3, ge=1, search=[2, 3, 5])  # groups
     alpha: int = hyper(20, ge=1)  # alpha g clients are pre-trained at the start, or all if they are fewer
     pretrain_steps: int = hyper(50, ge=1)
     eta_G: float = hyper(0.01, ge=0)  # how much groups' models mix

@@ -50,7 +50,7 @@ class FedHome:
     lr: float = hyper(0.05, gt=0)
     epochs: int = hyper(1, ge=1)  # E
     batch: int = hyper(20, ge=0)  # B, also of refining; 0 = all rows
-    mu: float = hyper(1.0, ge=0)  # weight of the reconstruction
+    mu: float = hyper(1.0, ge=0, search=(0.01, 10.0, "log"))  # weight of the reconstruction
     ft_epochs: int = hyper(5, ge=0)  # of refining
     ft_lr: float = hyper(0.0, ge=0)  # 0 = as lr
     neighbours: int = hyper(5, ge=1)

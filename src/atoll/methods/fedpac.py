@@ -57,9 +57,9 @@ class FedPAC:
     lr: float = hyper(0.05, gt=0)  # eta_f, of phi
     epochs: int = hyper(1, ge=1)  # of phi
     batch: int = hyper(20, ge=0)  # 0 = all rows of the client
-    head_lr: float = hyper(0.1, gt=0)  # eta_g
+    head_lr: float = hyper(0.1, gt=0, search=(0.01, 1.0, "log"))  # eta_g
     head_epochs: int = hyper(1, ge=0)
-    lam: float = hyper(1.0, ge=0)  # lambda, of the alignment
+    lam: float = hyper(1.0, ge=0, search=(0.1, 10.0, "log"))  # lambda, of the alignment
     combine: bool = hyper(True)  # heads; False: each client keeps its own
 
     def check_model(self, model: Model) -> None:

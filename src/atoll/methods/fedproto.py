@@ -50,7 +50,7 @@ class FedProto:
     lr: float = hyper(0.05, gt=0)  # eta
     epochs: int = hyper(1, ge=1)  # E
     batch: int = hyper(10, ge=0)  # 0 = all rows of the client
-    lam: float = hyper(1.0, ge=0)  # lambda
+    lam: float = hyper(1.0, ge=0, search=(0.01, 10.0, "log"))  # lambda
     inference: str = hyper("prototype", choices=("prototype", "head"))  # by the nearest prototype, as in the paper, or by the model's last block
 
     many_architectures = True

@@ -57,7 +57,7 @@ class FedProx:
     lr: float = hyper(0.05, gt=0)  # eta
     epochs: int = hyper(1, ge=1)  # E
     batch: int = hyper(20, ge=0)  # B; 0 = all rows of the client
-    mu: float = hyper(0.1, ge=0)
+    mu: float = hyper(0.1, ge=0, search=[0.001, 0.01, 0.1, 0.5, 1.0])
     gamma: float = hyper(0.0, ge=0, lt=1)  # inexactness at which a client stops; 0 = after its epochs
     weighting: str = hyper("rows", choices=("rows", "alike"))  # of replies; "alike" where clients are drawn by their rows (--select weighted)
 

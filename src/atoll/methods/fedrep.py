@@ -41,7 +41,7 @@ class FedRep:
     """
 
     lr: float = hyper(0.05, gt=0)  # alpha
-    head_epochs: int = hyper(10, ge=0)  # tau_h
+    head_epochs: int = hyper(10, ge=0, search=[1, 5, 10])  # tau_h
     epochs: int = hyper(1, ge=0)  # tau_phi, of the representation
     batch: int = hyper(10, ge=0)  # 0 = all rows of the client
     personal: int | tuple[str, ...] = blocks(1)  # how many last blocks are the head; or the names of blocks, anywhere in the model

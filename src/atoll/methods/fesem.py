@@ -60,7 +60,7 @@ class FeSEM:
     lr: float = hyper(0.01, gt=0)
     epochs: int = hyper(10, ge=1)  # E
     batch: int = hyper(10, ge=0)  # 0 = all rows of the client
-    K: int = hyper(3, ge=1)  # centres
+    K: int = hyper(3, ge=1, search=[2, 3, 4, 6])  # centres
 
     def init(self, fed: Fed) -> Server:
         theta = alike(fed.model.init(fed.key()), fed.n)

@@ -74,10 +74,10 @@ class FLHC:
     lr: float = hyper(0.05, gt=0)
     epochs: int = hyper(3, ge=1)  # E
     batch: int = hyper(20, ge=0)  # B; 0 = all rows of the client
-    n: int = hyper(10, ge=0)  # rounds before the clustering
+    n: int = hyper(10, ge=0, search=[5, 10, 20])  # rounds before the clustering
     metric: str = hyper("l1", choices=("l1", "l2", "cosine"))
     linkage: str = hyper("complete", choices=("single", "complete", "average", "ward"))
-    threshold: float = hyper(1.0, ge=0)  # T; clusters farther apart are not merged
+    threshold: float = hyper(1.0, ge=0, search=(0.5, 1.5))  # T; clusters farther apart are not merged
     relative: bool = hyper(True)  # T counts in the mean distance of all pairs
 
     label = "FL+HC"

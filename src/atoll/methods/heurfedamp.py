@@ -41,8 +41,8 @@ class HeurFedAMP:
     epochs: int = hyper(1, ge=1)
     batch: int = hyper(20, ge=0)  # 0 = all rows of the client
     lam: float = hyper(0.1, ge=0)  # lambda / alpha_k
-    sigma: float = hyper(1000.0, ge=0)  # how much the cosine counts
-    own: float = hyper(0.3, ge=0, le=1)  # xi_ii, a client's weight of its own model; 0 = 1 / m
+    sigma: float = hyper(1000.0, ge=0, search=(1.0, 1000.0, "log"))  # how much the cosine counts
+    own: float = hyper(0.3, ge=0, le=1, search=(0.1, 0.9))  # xi_ii, a client's weight of its own model; 0 = 1 / m
 
     def init(self, fed: Fed) -> Cloud:
         return first_models(fed)

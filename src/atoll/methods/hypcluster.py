@@ -56,7 +56,7 @@ class HypCluster:
     lr: float = hyper(0.1, gt=0)
     epochs: int = hyper(1, ge=1)  # E
     batch: int = hyper(20, ge=0)  # 0 = all rows of the client
-    q: int = hyper(4, ge=1)  # hypotheses
+    q: int = hyper(4, ge=1, search=[2, 3, 4, 6])  # hypotheses
     candidates: int = hyper(20, ge=0)  # clients of whose models the first hypotheses are chosen, all if they are fewer; 0 = q random models
     start_epochs: int = hyper(5, ge=1)  # of candidates
 

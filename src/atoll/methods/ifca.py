@@ -53,7 +53,7 @@ class IFCA:
     lr: float = hyper(0.1, gt=0)  # gamma
     epochs: int = hyper(10, ge=1)  # with batch=0 these are tau, the number of local steps; averaging="gradient" uses neither
     batch: int = hyper(0, ge=0)  # 0 = all rows of the client
-    k: int = hyper(4, ge=1)  # models
+    k: int = hyper(4, ge=1, search=[2, 3, 4, 6])  # models
     averaging: str = hyper("model", choices=("model", "gradient"))  # option II or I
     shared: int | tuple[str, ...] = blocks(0)  # weight sharing: how many first blocks all clusters have in common; or the names of blocks
 

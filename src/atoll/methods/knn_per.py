@@ -62,8 +62,8 @@ class KNNPer:
     lr: float = hyper(0.05, gt=0)
     epochs: int = hyper(1, ge=1)
     batch: int = hyper(20, ge=0)  # 0 = all rows of the client
-    k: int = hyper(10, ge=1)  # neighbours
-    scale: float = hyper(1.0, gt=0)  # of squared distances, in units of the number of features
+    k: int = hyper(10, ge=1, search=[3, 5, 10, 20])  # neighbours
+    scale: float = hyper(1.0, gt=0, search=(0.1, 10.0, "log"))  # of squared distances, in units of the number of features
     tuned: bool = hyper(True)  # each client chooses its lambda_i
     lam: float = hyper(0.5, ge=0, le=1)  # lambda_i of all clients where tuned is false
 

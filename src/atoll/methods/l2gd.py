@@ -53,8 +53,8 @@ class L2GD:
     """
 
     lr: float = hyper(0.1, gt=0)  # alpha / n; learning steps have the rate lr / (1 - p)
-    lam: float = hyper(0.1, ge=0)  # lambda
-    p: float = hyper(0.1, gt=0, lt=1)  # how often the coin is 1
+    lam: float = hyper(0.1, ge=0, search=(0.01, 1.0, "log"))  # lambda
+    p: float = hyper(0.1, gt=0, lt=1, search=(0.1, 0.5))  # how often the coin is 1
     batch: int = hyper(0, ge=0)  # rows of a learning step; 0 = all rows of the client
 
     def check(self) -> None:

@@ -48,8 +48,8 @@ class L2SGD:
     """
 
     lr: float = hyper(0.1, gt=0)  # alpha / n
-    lam: float = hyper(0.1, ge=0)  # lambda
-    p: float = hyper(0.1, gt=0, lt=1)  # how often the coin is 1
+    lam: float = hyper(0.1, ge=0, search=(0.01, 1.0, "log"))  # lambda
+    p: float = hyper(0.1, gt=0, lt=1, search=(0.1, 0.5))  # how often the coin is 1
     batch: int = hyper(10, ge=1)  # rows of a block
 
     label = "L2SGD+"

@@ -61,7 +61,7 @@ class LGFair:
     batch: int = hyper(20, ge=1)
     shared: int | tuple[str, ...] = blocks(1)  # how many last blocks are global; or the names of blocks that are last
     protected: int = hyper(-1)  # which value of a row is z, counted from 0, or from the end: -1, ...; z: is it above 0, as models get it?
-    lam: float = hyper(1.0, ge=0)  # lambda, weight of hiding z
+    lam: float = hyper(1.0, ge=0, search=(0.1, 10.0, "log"))  # lambda, weight of hiding z
     adversary_lr: float = hyper(0.1, gt=0)
     adversary_steps: int = hyper(1, ge=1)  # of the adversary per batch
 

@@ -57,7 +57,7 @@ class MOCHA:
     largest. How many steps a client makes is the run's conditions' (stragglers), as is who drops out. epochs is the authors'; the other defaults are ours.
     """
 
-    lam: float = hyper(0.001, gt=0)  # lambda
+    lam: float = hyper(0.001, gt=0, search=(1e-5, 0.1, "log"))  # lambda
     epochs: float = hyper(0.5, gt=0)  # coordinate steps per round, as a share of the client's rows
     inner: int = hyper(10, ge=1)  # rounds between two Omega steps; the authors' are up to 100
 

@@ -50,7 +50,7 @@ class MOON:
     lr: float = hyper(0.05, gt=0)
     epochs: int = hyper(1, ge=1)  # E
     batch: int = hyper(20, ge=0)  # B; 0 = all rows of the client
-    mu: float = hyper(1.0, ge=0)  # weight of the contrastive loss
+    mu: float = hyper(1.0, ge=0, search=[0.1, 1.0, 5.0, 10.0])  # weight of the contrastive loss
     tau: float = hyper(0.5, gt=0)  # temperature
     buffer: int = hyper(1, ge=1)  # past models that a client keeps
 

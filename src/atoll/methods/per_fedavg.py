@@ -43,8 +43,8 @@ class PerFedAvg:
     The defaults of the rates, tau and the batch are ours. The rates keep the paper's names: an lr given to all methods changes neither of them.
     """
 
-    alpha: float = hyper(0.05, ge=0)  # rate of a client's adaptation, in training and when it predicts
-    beta: float = hyper(0.05, gt=0)  # rate of the meta-model
+    alpha: float = hyper(0.05, ge=0, search=(1e-3, 0.3, "log"))  # rate of a client's adaptation, in training and when it predicts
+    beta: float = hyper(0.05, gt=0, search=(1e-3, 1.0, "log"))  # rate of the meta-model
     steps: int = hyper(10, ge=1)  # tau
     batch: int = hyper(20, ge=1)  # rows in each of D, D', D''
     variant: str = hyper("hf", choices=("fo", "hf", "exact"))

@@ -63,8 +63,8 @@ class PFedGraph:
     lr: float = hyper(0.05, gt=0)
     epochs: int = hyper(1, ge=1)
     batch: int = hyper(20, ge=0)  # 0 = all rows of the client
-    alpha: float = hyper(0.8, gt=0)  # how strongly a row is held to the shares of rows p
-    lam: float = hyper(0.01, ge=0)  # lambda, how strongly models are drawn to their mixtures
+    alpha: float = hyper(0.8, gt=0, search=(0.1, 10.0, "log"))  # how strongly a row is held to the shares of rows p
+    lam: float = hyper(0.01, ge=0, search=(1e-3, 1.0, "log"))  # lambda, how strongly models are drawn to their mixtures
     pull: int = hyper(1, choices=(1, -1))  # 1: towards the mixture, -1: away from it
 
     label = "pFedGraph"

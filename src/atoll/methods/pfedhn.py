@@ -64,7 +64,7 @@ class PFedHN:
     batch: int = hyper(64, ge=1)
     momentum: float = hyper(0.9, ge=0, lt=1)  # of clients (begins anew every round) and server
     decay: float = hyper(5e-5, ge=0)  # weight decay of the clients
-    alpha: float = hyper(0.03, gt=0)  # rate of phi and e
+    alpha: float = hyper(0.03, gt=0, search=(1e-3, 0.3, "log"))  # rate of phi and e
     alpha_decay: float = hyper(1e-3, ge=0)  # weight decay of phi and e
     clip: float = hyper(50.0, gt=0)  # largest norm of the server's gradient
     embedding: int = hyper(0, ge=0)  # size of e_i; 0 = 1 + n / 4

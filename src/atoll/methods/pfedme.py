@@ -44,12 +44,12 @@ class PFedMe:
     The defaults are those of the authors' logistic regression on MNIST; they trained a net with plr = 0.09.
     """
 
-    lam: float = hyper(15.0, gt=0)  # lambda
+    lam: float = hyper(15.0, gt=0, search=(1.0, 50.0, "log"))  # lambda
     K: int = hyper(5, ge=1)  # steps toward theta, per batch
     R: int = hyper(20, ge=1)  # local rounds, a batch each
     batch: int = hyper(20, ge=1)  # |D|
-    eta: float = hyper(0.005, gt=0)  # rate of w_i; eta lam <= 1
-    plr: float = hyper(0.1, gt=0)  # rate of theta
+    eta: float = hyper(0.005, gt=0, search=(1e-3, 0.02, "log"))  # rate of w_i; eta lam <= 1
+    plr: float = hyper(0.1, gt=0, search=(1e-3, 0.3, "log"))  # rate of theta
     beta: float = hyper(1.0, gt=0)  # share of the clients' mean in the new w; more than 1 goes beyond it
 
     label = "pFedMe"

@@ -50,7 +50,7 @@ class Reptile:
     first: int = hyper(25, ge=0)  # rounds of the first stage
     K: int = hyper(10, ge=1)  # local steps of the second stage, and of personalization
     server: str = hyper("adam", choices=("adam", "sgd"))  # optimizer of the second stage
-    server_lr: float = hyper(0.002, gt=0)
+    server_lr: float = hyper(0.002, gt=0, search=(1e-4, 0.1, "log"))
 
     def init(self, fed: Fed) -> Server:
         w = fed.model.init(fed.key())

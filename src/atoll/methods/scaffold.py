@@ -58,7 +58,7 @@ class Scaffold:
     lr: float = hyper(0.05, gt=0)  # eta_l
     epochs: int = hyper(1, ge=1)
     batch: int = hyper(20, ge=0)  # 0 = all rows of the client
-    server_lr: float = hyper(1.0, gt=0)  # eta_g
+    server_lr: float = hyper(1.0, gt=0, search=(0.1, 2.0, "log"))  # eta_g
     option: int = hyper(2, choices=(1, 2))  # how c_i is renewed: 1 = fresh gradient at x, 2 = from the path
     warm_start: bool = hyper(False)  # the first round gives all clients c_i = g_i(x)
 

@@ -64,7 +64,7 @@ class VIRTUAL:
     epochs: int = hyper(1, ge=1)
     batch: int = hyper(20, ge=1)
     gamma: float = hyper(0.1, ge=0, le=1)  # damping: 1 replaces s_i, 0 keeps it
-    beta: float = hyper(0.01, gt=0)  # weight of the divergences; 1 is Bayes' rule, less trusts the rows more
+    beta: float = hyper(0.01, gt=0, search=(1e-4, 1.0, "log"))  # weight of the divergences; 1 is Bayes' rule, less trusts the rows more
     prior: float = hyper(100.0, gt=0)  # std of every weight a priori
     start: float = hyper(0.05, gt=0)  # std of s and c_i before the first round
     personal: int | tuple[str, ...] = blocks(1)  # how many of the last blocks are private; or their names

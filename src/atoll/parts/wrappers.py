@@ -87,7 +87,7 @@ def fine_tuned(kind: type[Any]) -> type[Any]:
         FineTuned.before = FineTuned._untuned  # type: ignore[attr-defined]
     more = {
         "ft_what": ("str", hyper("all", choices=("all", "head", "none"))),
-        "ft_epochs": ("int", hyper(5, ge=0)),  # one of these two; 0 = unused
+        "ft_epochs": ("int", hyper(5, ge=0, search=[1, 2, 5, 10])),  # one of these two; 0 = unused
         "ft_steps": ("int", hyper(0, ge=0)),
         "ft_lr": ("float", hyper(0.0, ge=0) if "lr" in names else hyper(0.05, gt=0)),  # 0 = as lr
     }

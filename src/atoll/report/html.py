@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def page(digests: list[Digest]) -> str:
     return shell(title, _links(keys, names, sections), main)
 
 
-def shell(title: str, links: list[tuple[str, str]], main: list[Html | None]) -> str:
+def shell(title: str, links: list[tuple[str, str]], main: Sequence[Html | None]) -> str:
     """A page around its content. links: (address, text) of the bar at the top."""
     body = e(
         "body",

@@ -21,10 +21,11 @@ from atoll.report.legend import legend, swatch
 from atoll.report.markup import Html, e, join, prose, script_data
 from atoll.report.page_table import comparison_table
 from atoll.report.run import Run
+from atoll.report.tuning import read_tuning, tuning_table
 
 TITLES = {
     "comparison": "Comparison", "clients": "Clients", "clusters": "Clusters", "time": "Change over time", "convergence": "Convergence", "data": "Data",
-    "repeat": "How to repeat it",
+    "tuning": "Tuning", "repeat": "How to repeat it",
 }  # fmt: skip
 
 
@@ -41,6 +42,7 @@ def run_section(d: Digest, key: str, title: str, level: int) -> Html:
         "data": join(
             draw(plots_data.labels(d.run), plots_data.sizes(d.run), plots_clients.by_size(d, look)), differences(d.run, level + 2), _history(d.run, level + 2)
         ),
+        "tuning": tuning_table(told) if (told := read_tuning(d.run.folder)) else None,
         "repeat": _repeat(d, look),
     }
     blocks = [_block(f"{key}-{name}", TITLES[name], content, level + 1) for name, content in parts.items() if content]

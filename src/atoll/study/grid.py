@@ -13,7 +13,7 @@ from typing import Any
 from atoll.core.errors import AtollError, unknown
 from atoll.study.spec import Spec, make_spec, merged, read_toml, to_toml, toml_lines, toml_value
 
-KEYS = ("name", "about", "base", "grid", "cells")
+KEYS = ("name", "about", "from", "base", "grid", "cells")
 MACHINE = ("threads", "lanes")  # follow from where a study runs, and change no result but last bits
 
 
@@ -74,8 +74,22 @@ class Study:
 
 
 def read_study(path: Path) -> Study:
-    """The study in a TOML file. AtollError, one line, for what can't be read, and for unknown keys (with the nearest known one)."""
-    return make_study(read_toml(path), path.stem)
+    """The study in a TOML file; `from` in it names a run's specification (as tuning leaves one) on which its [base] is put.
+
+    AtollError, one line, for what can't be read, and for unknown keys (with the nearest known one).
+    """
+    content = read_toml(path)
+    start = content.pop("from", None)
+    if start is None:
+        return make_study(content, path.stem)
+    if not isinstance(start, str):
+        raise AtollError(f'from = {start!r}: it is the path of a run\'s specification, for instance from = "tuned/tuned.toml".')
+    base = read_toml(path.parent / start)
+    if "seeds" in _table(content, "grid"):
+        base.pop("seed", None)
+    if "methods" in _table(content, "grid"):
+        base.pop("methods", None)
+    return make_study({**content, "base": merged(base, _table(content, "base"))}, path.stem)
 
 
 def make_study(content: dict[str, Any], name: str) -> Study:
@@ -102,6 +116,13 @@ def make_study(content: dict[str, Any], name: str) -> Study:
     made = Study(str(content.get("name", name)), str(content.get("about", "")), make_spec({**base, "seed": seeds[0]}), grid, tuple(cells), seeds)
     made.runs()
     return made
+
+
+def tuning_beside(path: Path) -> Path | None:
+    """The account of the tuning that the study in a TOML file starts from; None where it starts from none."""
+    start = read_toml(path).get("from")
+    found = None if start is None else (path.parent / start).with_name("tuning.json")
+    return found if found is not None and found.exists() else None
 
 
 def study_toml(study: Study) -> str:
