@@ -117,10 +117,10 @@ FAMILIES = (
     Family(
         "distillation",
         "Knowledge distillation among three architectures, on digits with skewed labels: clients have dense, convolutional or residual nets in turn.",
-        DIRICHLET | {"public": 0.1},
-        ("majority", "local", "fedmd", "fd", "feddf", "fedproto", "d-distillation"),
+        DIRICHLET | {"public": 0.1, "limit": 900},
+        ("majority", "local", "fedmd", "fd", ("feddf", {"epochs": 1, "steps": 200}), "fedproto", "d-distillation"),
         baselines=False,
-        how={"rounds": 12, "eval_every": 3, "model": ["mlp:64", "lenet", "resnet:norm=group,width=8"]},
+        how={"rounds": 12, "eval_every": 3, "model": ["mlp:64", "lenet", "resnet:norm=group,width=4"]},
     ),
     Family(
         "distillation-common",

@@ -101,11 +101,23 @@ def _rows(data: Data, split: str, at: Context, key: Array, work: Work, model: Mo
 
 
 class Score(NamedTuple):
-    """Sums over the rows of one client; axes [model: as MODELS; split: validation, test]. NaN stands for "no such model"."""
+    """How one client's rows are predicted; axes [model: as MODELS; split: validation, test]. NaN stands for "no such model" and for what makes no sense."""
 
     rows: Array  # float32 [3, 2]
-    correct: Array  # float32 [3, 2]
-    loss: Array  # float32 [3, 2]
+    correct: Array  # float32 [3, 2], sum over rows
+    loss: Array  # float32 [3, 2], sum over rows
+    balanced: Array  # float32 [3, 2], share of rows that are right, mean over the labels that the client's rows have; classification only
+    auc: Array  # float32 [3, 2], area under the ROC curve, where there are two labels and the client has rows of both
+
+
+class Sums(NamedTuple):
+    """What is summed over rows for a Score."""
+
+    rows: Array
+    correct: Array
+    loss: Array
+    right: Array  # float32 [labels], rows of each label that are right; [0] where there are no labels
+    of: Array  # float32 [labels], rows of each label
 
 
 class Scored(NamedTuple):
@@ -149,24 +161,52 @@ class Evaluation:
     def _score(self, k: Client, w: Any, data: Data, at: Context, work: Work) -> Score:
         if w is None:
             nothing = jnp.full(len(SCORED), jnp.nan)
-            return Score(nothing, nothing, nothing)
-        sums = []
+            return Score(nothing, nothing, nothing, nothing, nothing)
+        scores = []
         for split in SCORED:
             rows = _rows(data, split, at, k.key, work, self.model, self.chunk)
-            sums.append(rows.sum(lambda batch: self._sums(k, w, batch)))
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sums)
+            sums = rows.sum(lambda batch: score_rows(k.model.task, self._predicted(k, w, batch), batch))
+            scores.append(Score(sums.rows, sums.correct, sums.loss, _balanced(sums), self._auc(k, w, rows)))
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *scores)
 
-    def _sums(self, k: Client, w: Any, batch: Batch) -> Score:
+    def _predicted(self, k: Client, w: Any, batch: Batch) -> Array:
         predict = getattr(self.method, "predict", None)
-        out = predict(k, w, batch.x) if predict else k.model.apply(w, batch.x)
-        return score_rows(k.model.task, out, batch)
+        return predict(k, w, batch.x) if predict else k.model.apply(w, batch.x)
+
+    def _auc(self, k: Client, w: Any, rows: Rows) -> Array:
+        if k.model.task != "classification" or k.model.outputs != 2:
+            return jnp.float32(jnp.nan)
+
+        def margin(batch: Batch) -> tuple[Array, Array]:
+            out = self._predicted(k, w, batch)
+            return out[:, 1] - out[:, 0], batch.y
+
+        return area(*rows.map(margin), rows.n)
 
 
-def score_rows(task: str, out: Array, batch: Batch) -> Score:
+def area(margin: Array, y: Array, n: Array) -> Array:
+    """Area under the ROC curve of the first `n` of margins [room] with labels y [room], 0 or 1: the chance that a row of label 1 has the larger margin than one
+    of label 0, ties counting half. NaN without rows of both, and where a margin is not finite."""
+    real = jnp.arange(len(margin)) < n
+    ordered = jnp.sort(jnp.where(real, margin, jnp.inf))
+    rank = (jnp.searchsorted(ordered, margin, side="left") + jnp.searchsorted(ordered, margin, side="right") + 1) / 2  # of equals the mean
+    ones = real & (y == 1)
+    positive, negative = ones.sum(), (real & ~ones).sum()
+    found = (jnp.where(ones, rank, 0).sum() - positive * (positive + 1) / 2) / (positive * negative)
+    return jnp.where((positive > 0) & (negative > 0) & (jnp.isfinite(margin) | ~real).all(), found, jnp.nan).astype(jnp.float32)
+
+
+def _balanced(sums: Sums) -> Array:
+    if not len(sums.of):
+        return jnp.float32(jnp.nan)
+    return jnp.sum(sums.right / jnp.maximum(sums.of, 1)) / jnp.sum(sums.of > 0)  # without rows 0 / 0: not a number
+
+
+def score_rows(task: str, out: Array, batch: Batch) -> Sums:
     """Sums over the real rows of a batch. Regression: loss is the squared error and nothing is "correct"; sequences: every position is a row."""
     if task == "regression":
         error = jnp.square(out.reshape(batch.y.shape) - batch.y)
-        return Score(batch.mask.sum(), jnp.float32(jnp.nan), jnp.sum(error * batch.mask))
+        return Sums(batch.mask.sum(), jnp.float32(jnp.nan), jnp.sum(error * batch.mask), jnp.zeros(0), jnp.zeros(0))
     hit = (out.argmax(axis=-1) == batch.y).astype(jnp.float32)
     finite = jnp.isfinite(out).all(axis=-1)
     hit = jnp.where(finite, hit, jnp.nan)  # a model that blew up has no accuracy, not the accuracy of class 0
@@ -177,7 +217,11 @@ def score_rows(task: str, out: Array, batch: Batch) -> Score:
     else:
         rows = batch.mask.sum()
     real = batch.mask > 0
-    return Score(rows, jnp.where(real, hit, 0).sum(), jnp.where(real, loss, 0).sum())
+    hit, right, of = jnp.where(real, hit, 0), jnp.zeros(0), jnp.zeros(0)
+    if task == "classification":
+        label = jax.nn.one_hot(batch.y, out.shape[-1]) * batch.mask[:, None]
+        right, of = hit @ label, label.sum(axis=0)
+    return Sums(rows, hit.sum(), jnp.where(real, loss, 0).sum(), right, of)
 
 
 class Joined(NamedTuple):

@@ -64,6 +64,19 @@ def hurt(scores: pl.DataFrame, reference: str, *, regression: bool) -> pl.DataFr
     return shares.select("method", pl.when(told).then(pl.col("hurt")).alias("hurt"))
 
 
+def by_label(clients: pl.DataFrame, rounds: pl.DataFrame) -> pl.DataFrame:
+    """Measures that frequent labels do not carry, of personal models on test rows of seen clients at the round given for each method.
+
+    Returns [method, balanced, auc], means over clients: `balanced` is the share of rows that are right, mean over the labels that a client has; `auc` the area
+    under the ROC curve, of clients with rows of both labels. null where there is nothing to average, or a score is not finite.
+    """
+    rows = clients.filter(pl.col("seen") & (pl.col("model") == "personal") & (pl.col("split") == "test") & (pl.col("rows") > 0))
+    at = rounds.select("method", pl.col("round").cast(rows.schema["round"]))
+    finite = pl.col("loss").is_finite().all()
+    means = rows.join(at, on=["method", "round"], how="semi", maintain_order="left").group_by("method", maintain_order=True)
+    return means.agg(pl.when(finite).then(pl.col(name).fill_nan(None).mean()).alias(name) for name in ("balanced", "auc"))
+
+
 def mean_loss(clients: pl.DataFrame, rounds: pl.DataFrame, *, model: str = "personal", split: str = "test") -> pl.DataFrame:
     """Sample-weighted mean loss of seen clients at the round given for each method: [method, loss], null where it is not finite."""
     scores = client_scores(clients, rounds, regression=True, model=model, split=split)

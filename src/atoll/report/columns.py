@@ -57,7 +57,11 @@ def _quality(d: Digest) -> list[Column]:
     sign = "" if d.regression else "%"
     good: Literal["high", "low"] = "low" if d.regression else "high"
     name = "mean loss" if d.regression else "accuracy"
-    more = [] if d.regression else [Column("loss", "mean loss", "Mean loss of personal models over test rows", words.loss, "low")]
+    more = [
+        Column("balanced", "balanced\n%", "Share of test rows right, mean over the labels that a client has, then over clients", show, good, rank=6),
+        Column("auc", "AUC", "Area under the ROC curve, mean over clients with rows of both labels", words.index, good, rank=3),
+        Column("loss", "mean loss", "Mean loss of personal models over test rows", words.loss, "low"),
+    ]
     return [
         Column("round", "round", "The round that counts: best validation score, ties to the earliest; 0 is before training", words.count, rank=3),
         Column(
@@ -85,7 +89,7 @@ def _quality(d: Digest) -> list[Column]:
         Column(f"before_{u}", f"before\nFT {sign}", f"Test {name} of personal models before fine-tuning, unless they are the common one", show, good, rank=4),
         Column(f"last_{u}", f"last\nround {sign}", f"Test {name} after the last round, whatever the validation rows say", show, good, rank=5),
         Column(f"start_{u}", f"before training {sign}", f"Test {name} of personal models before the first round: what adapting alone gives", show),
-        *more,
+        *([] if d.regression else more),
         Column("mean_over_time", f"over\ntime {sign}", f"Test {name} of personal models, mean over rounds scored, on the rows of the time", show, good, rank=1),
         Column("lost", "lost at\nchange", f"By how much this {name} is worse after a change of the data than before; mean over changes", show, "low", rank=4),
         Column("recovery", "rounds to\nrecover", "Rounds until it is as good again; mean over the changes after which it is", words.rounds, "low", rank=5),

@@ -100,7 +100,7 @@ def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.Dat
         scores.group_by("method").agg((~pl.col("joined")).sum().alias("never_trained")),
     ]
     if not run.regression:
-        parts.append(metrics.mean_loss(clients, chosen))
+        parts += [metrics.mean_loss(clients, chosen), metrics.by_label(clients, chosen)]
     if run.changes:
         parts.append(metrics.steadiness(clients, run.changes, regression=run.regression))
     reach = metrics.to_target(clients, run.rounds, target(run, chosen), regression=run.regression, seen=max(1, run.seen), since=run.settled)

@@ -13,6 +13,7 @@ from atoll.core.errors import AtollError
 from atoll.data.drift import Drift
 
 CLIENT_COLUMNS = ("method", "round", "client", "seen", "joined", "split", "model", "rows", "correct", "loss", "cluster")
+SINCE = ("balanced", "auc")  # columns of clients.parquet that older runs lack; nothing is known of them there
 ROUND_COLUMNS = (
     "method", "round", "cohort", "answered", "bytes_down", "bytes_up", "flops", "steps",
     "seconds", "cpu_seconds", "eval_seconds", "sim_seconds", "private_bytes", "peak_memory",
@@ -116,4 +117,5 @@ def _table(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
         raise AtollError(
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}. It was written by another version of Atoll; run again."
         )
-    return found.select(columns)
+    newer = [pl.col(name) if name in found.columns else pl.lit(None, pl.Float64).alias(name) for name in SINCE if "client" in columns]
+    return found.select(*columns, *newer)

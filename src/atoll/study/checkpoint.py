@@ -151,7 +151,7 @@ def write_tables(folder: Path, checkpoints: list[Checkpoint]) -> None:
         more_costs, more_rows = checkpoint.records()
         costs += more_costs
         rows += more_rows
-    for name, content in (("rounds", pl.DataFrame(costs, schema=COST_TYPES, orient="row")), ("clients", pl.concat(rows))):
+    for name, content in (("rounds", pl.DataFrame(costs, schema=COST_TYPES, orient="row")), ("clients", pl.concat(rows, how="diagonal"))):
         part = folder / f"{name}.parquet.part"
         content.write_parquet(part)
         os.replace(part, folder / f"{name}.parquet")

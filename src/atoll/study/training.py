@@ -23,7 +23,7 @@ from atoll.engine.exchange import Exchange
 
 ROW_TYPES = {
     "method": pl.String, "round": pl.Int32, "client": pl.Int32, "seen": pl.Boolean, "joined": pl.Boolean, "split": pl.String, "model": pl.String,
-    "rows": pl.Int32, "correct": pl.Float64, "loss": pl.Float64, "cluster": pl.Int32,
+    "rows": pl.Int32, "correct": pl.Float64, "loss": pl.Float64, "cluster": pl.Int32, "balanced": pl.Float64, "auc": pl.Float64,
 }  # fmt: skip
 
 
@@ -166,8 +166,9 @@ class Training:
             "split": np.tile(SCORED, len(ids) * len(kinds)),
             "model": np.tile(np.repeat(names, len(SCORED)), len(ids)),
             **{name: getattr(scores, name)[:, at].reshape(-1) for name in ("rows", "correct", "loss")},
+            "cluster": pl.Series(np.repeat(cluster, each)).replace(-1, None),  # null: in no cluster
+            **{name: getattr(scores, name)[:, at].reshape(-1) for name in ("balanced", "auc")},
         }
-        columns["cluster"] = pl.Series(np.repeat(cluster, each)).replace(-1, None)  # null: in no cluster
         return pl.DataFrame(columns).cast(ROW_TYPES)  # pyright: ignore[reportArgumentType] - a dict of types is what cast takes
 
     def diverged(self, rows: pl.DataFrame) -> bool:
