@@ -125,15 +125,21 @@ def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run that
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or of one study.")],
     out: Annotated[Path | None, typer.Option("--out", help="The HTML file; default report.html in the first run's folder.")] = None,
 ) -> None:
-    """Print the table of runs and write their report as one HTML file."""
+    """Print the table of runs, or of a study, and write their report as one HTML file."""
     from rich.console import Console
 
     from atoll.report.html import write_report
     from atoll.report.table import print_table
 
+    studies = [folder for folder in runs if (folder / "study.toml").exists()]
+    if studies and len(runs) > 1:
+        raise AtollError(f"{studies[0]} is a study, which has a report of its own. Give it alone, or put several beside each other with `atoll compare`.")
+    if studies:
+        cli_study.show(studies[0], Console(), out)
+        return
     console = Console()
     for folder in runs:
         if not (folder / "status.json").exists():

@@ -49,7 +49,7 @@ def study(
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     stopped = any(outcome.state in ("stopped", "waiting", "running") for outcome in outcomes)
     if any(outcome.state == "done" for outcome in outcomes):
-        _show(folder, console)
+        show(folder, console)
     for outcome in failed:
         console.print(f"[bold yellow]! {outcome.run.cell.title}, seed {outcome.run.seed} failed: {outcome.why}[/]", highlight=False, soft_wrap=True)
     if stopped:
@@ -147,8 +147,19 @@ def _print_ready(console: Any) -> None:
     console.print(table)
 
 
-def _show(folder: Path, console: Any) -> None:
+def show(folder: Path, console: Any, out: Path | None = None) -> None:
+    """Prints the outcome of a study and writes its report."""
+    from rich.markup import escape
+
+    from atoll.report.study_findings import verdict, warnings
+    from atoll.report.study_page import write_study_report
     from atoll.report.study_results import open_results
     from atoll.report.study_table import print_study
 
-    print_study(open_results(folder), console)
+    results = open_results(folder)
+    print_study(results, console)
+    for text in verdict(results):
+        console.print(escape(text), highlight=False)
+    for text in warnings(results):
+        console.print(f"[bold yellow]! {escape(text)}[/]", highlight=False)
+    console.print(f"Report: {write_study_report(results, out)}", soft_wrap=True)

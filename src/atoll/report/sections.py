@@ -152,10 +152,10 @@ def _repeat(d: Digest, look: dict[str, Style]) -> Html:
     how = "The command, and the whole specification with every default; `atoll run spec.toml` repeats the run and ends with the same scores."
     if given:
         how = "The run was started from Python with data of its own, which the specification does not hold: repeat it from Python with the same data."
-    spec = e("details", e("summary", "Specification (spec.toml)"), _code(run.spec)) if run.spec else None
+    spec = e("details", e("summary", "Specification (spec.toml)"), code(run.spec)) if run.spec else None
     places = e("details", e("summary", "Environment"), _facts([(key, str(value)) for key, value in run.environment.items() if key != "command"]))
-    paper = e("details", e("summary", "The table for LaTeX"), _code(latex_of(d)))
-    return join(e("p", prose(how)), _code(command) if command else None, spec, places, _methods(d, look), paper)
+    paper = e("details", e("summary", "The table for LaTeX"), code(latex_of(d)))
+    return join(e("p", prose(how)), code(command) if command else None, spec, places, _methods(d, look), paper)
 
 
 def _methods(d: Digest, look: dict[str, Style]) -> Html:
@@ -172,5 +172,6 @@ def _methods(d: Digest, look: dict[str, Style]) -> Html:
     return e("details", e("summary", "Methods"), table)
 
 
-def _code(text: str) -> Html:
+def code(text: str) -> Html:
+    """Text to be copied."""
     return e("div", e("pre", e("code", text), tabindex=0), e("button", "Copy", type="button", class_="copy"), class_="code")
