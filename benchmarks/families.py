@@ -116,17 +116,17 @@ FAMILIES = (
     ),
     Family(
         "distillation",
-        "Knowledge distillation among three architectures, on digits with skewed labels: clients have dense, convolutional or residual nets in turn.",
+        "Knowledge distillation among three architectures, on digits with skewed labels: clients have a dense net, LeNet or the CNN of McMahan et al. in turn.",
         DIRICHLET | {"public": 0.1, "limit": 900},
         ("majority", "local", "fedmd", "fd", ("feddf", {"epochs": 1, "steps": 200}), "fedproto", "d-distillation"),
         baselines=False,
-        how={"rounds": 12, "eval_every": 3, "model": ["mlp:64", "lenet", "resnet:norm=group,width=4"]},
+        how={"rounds": 12, "eval_every": 3, "model": ["mlp:64", "lenet", "cnn"]},
     ),
     Family(
         "distillation-common",
         "Knowledge distillation with one architecture, on digits with skewed labels; the server teaches a common model, or half of the model is the server's.",
         DIRICHLET | {"public": 0.1},
-        ("feddf", "fedgen", "fedgkt"),
+        ("feddf", "fedgen", ("fedgkt", {"lr": 0.01})),
         how={"rounds": 20, "eval_every": 4, "model": ["mlp:64,32"]},
     ),
     Family(

@@ -181,7 +181,8 @@ class Evaluation:
             out = self._predicted(k, w, batch)
             return out[:, 1] - out[:, 0], batch.y
 
-        return area(*rows.map(margin), rows.n)
+        found, y = rows.map(margin)
+        return area(found, y, rows.n)
 
 
 def area(margin: Array, y: Array, n: Array) -> Array:
