@@ -14,7 +14,7 @@ import pytest
 from atoll.core.errors import AtollError
 from atoll.study.grid import make_study, read_study, same_work, study_toml
 from atoll.study.ready import READY, ready
-from atoll.study.run import check_spec
+from atoll.study.run import check_spec, make_plan
 from atoll.study.schedule import carry_out, is_done, open_study, run_folder
 
 SMALL = {"source": "digits", "clients": 3, "limit": 90}
@@ -58,6 +58,15 @@ def test_the_ready_made_studies_are_sound(name):
     assert len(made.about) > 20
     for run in made.runs():
         check_spec(run.spec)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", READY)
+def test_the_ready_made_studies_find_their_data_and_no_method_refuses_them(name):
+    made = ready(name)
+    for run in made.runs():
+        if run.seed == made.seeds[0]:
+            assert len(make_plan(run.spec).entries) >= 8
 
 
 @pytest.mark.parametrize(

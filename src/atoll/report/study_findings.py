@@ -71,20 +71,25 @@ def verdict(results: StudyResults) -> list[str]:
     top = best(results)
     if top is None:
         return ["The study has baselines only."]
-    n = len(results.cells)
-    found = [f"{top} has the best mean rank among the methods by validation scores, over {words.number(n, 'cell')}."]
-    for rival in rivals(results):
-        gaps = [g for cell in results.cells if (g := gap(cell, top, rival))]
-        better, worse = (sum(g.clear == sign for g in gaps) for sign in (1, -1))
-        mean = float(np.mean([g.student.mean for g in gaps])) if gaps else float("nan")
-        text = f"Against {rival} on test rows: clearly better in {better}, clearly worse in {worse} of {words.number(len(gaps), 'cell')}"
-        found.append(f"{text}; on average {amount(results, mean)}.")
-    return found
+    cells = words.number(len(results.cells), "cell")
+    gaps = {rival: [g for cell in results.cells if (g := gap(cell, top, rival))] for rival in rivals(results)}
+    means = {rival: float(np.mean([g.student.mean for g in each])) for rival, each in gaps.items() if each}
+    line = f"{top}, the best method by validation scores over {cells},"
+    line += f" is on test rows {' and '.join(_beside(results, rival, mean) for rival, mean in means.items())}, on average." if means else " has no rival here."
+    found = [line]
+    for rival in means:
+        better, worse = (sum(g.clear == sign for g in gaps[rival]) for sign in (1, -1))
+        found.append(f"Against {rival} it is clearly better in {better} and clearly worse in {worse} of {words.number(len(gaps[rival]), 'cell')}.")
+    return [*found, "Best: the best mean rank over cells, baselines aside; test rows have no say in it. Clear: the 95 % interval does not hold 0."]
 
 
-def amount(results: StudyResults, value: float) -> str:
-    """A difference with its unit."""
-    return f"{value:+.3g} of mean loss (positive is better)" if results.regression else f"{100 * value:+.1f} points"
+def _beside(results: StudyResults, rival: str, value: float) -> str:
+    """How much better or worse than a rival."""
+    side = "better" if value > 0 else "worse"
+    if results.regression:
+        return f"{side} than {rival} by {words.loss(abs(value))} of mean loss"
+    size = words.percent(abs(value))
+    return f"level with {rival}" if size == "0.0" else f"{size} points {side} than {rival}"
 
 
 def warnings(results: StudyResults) -> list[str]:

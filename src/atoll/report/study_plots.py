@@ -89,6 +89,7 @@ def critical(ranking: Ranking, look: Styles) -> Chart | None:
             go.Scatter(x=[place, place], y=ends, mode="lines", line={"width": 5, "color": FAINT[0]}, hoverinfo="skip", meta="(clique)", cliponaxis=False)
         )
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", dtick=1)
+    figure.update_xaxes(tickvals=list(range(1, k + 1, 1 + k // 16)))
     figure.update_xaxes(range=[min(1.0, min(ranking.ranks) - half) - 0.1, right + 0.06 * k * (len(ranking.cliques()) + 1)])
     says = f"Two methods differ at 5 % if their mean ranks are more than {ranking.critical:.2f} apart (Nemenyi; {words.number(ranking.cells, 'cell')}): "
     says += "bars do not overlap then. Grey bars join methods that are not told apart."

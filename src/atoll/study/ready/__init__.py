@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from atoll.study.grid import Study, make_study
 
-READY = ("quick",)
+READY = ("quick", "survey-label-skew", "survey-feature-skew", "survey-quantity", "survey-preference", "survey-temporal")
 
 
 def ready(name: str) -> Study:
