@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from atoll.advice import Advice, advise
     from atoll.api import Result, resume, run
     from atoll.core.errors import AtollError
     from atoll.data import load
     from atoll.metrics.heterogeneity import heterogeneity
     from atoll.study.private import private_heterogeneity
 
-__all__ = ["AtollError", "Result", "__version__", "heterogeneity", "load", "private_heterogeneity", "resume", "run"]
+__all__ = ["Advice", "AtollError", "Result", "__version__", "advise", "heterogeneity", "load", "private_heterogeneity", "resume", "run"]
 
 _WHERE = {
+    "advise": "atoll.advice",
+    "Advice": "atoll.advice",
     "run": "atoll.api",
     "resume": "atoll.api",
     "Result": "atoll.api",

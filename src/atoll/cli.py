@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from atoll import cli_study
+from atoll import cli_advise, cli_study
 from atoll.core.errors import AtollError
 
 app = typer.Typer(
@@ -146,6 +146,44 @@ def report(
             raise AtollError(f"{folder} is no run: it has no status.json. Give the folder that `atoll run` named.")
         print_table(folder, console)
     console.print(f"Report: {write_report(runs, out)}")
+
+
+@app.command()
+def advise(
+    source: Annotated[str, typer.Argument(help="A source (atoll data list), or a .csv or .parquet file of your own.")] = "digits",
+    path: Path_ = None,
+    client: Client = None,
+    label: Label = None,
+    task: TaskName = None,
+    option: Option = None,
+    skew: Skew = None,
+    clients: Clients = None,
+    unseen: Unseen = None,
+    public: Public = None,
+    limit: Limit = None,
+    resample: Resample = None,
+    seed: Seed = None,
+    model: Annotated[Text, typer.Option("--model", help="softmax, mlp:200, cnn, ...; default one that suits the data.")] = None,
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of the pilot.")] = 40,
+    per_round: Annotated[int | None, typer.Option("--per-round", help="Clients asked per round; default all.")] = None,
+    devices: Annotated[Text, typer.Option("--devices", help="For simulated times: same, tiers, lognormal, varying, or a .csv file.")] = None,
+    private: cli_advise.Private = None,
+    minutes: cli_advise.Minutes = 2.0,
+    splits: cli_advise.Splits = None,
+    worth: cli_advise.Worth = None,
+    rates: cli_advise.Rates = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the pilots; default runs/<time>-<data>.")] = None,
+    json: cli_advise.Json = False,
+) -> None:
+    """Say whether to personalize, with which family of methods and at what cost, from a pilot of some minutes."""
+    from atoll.study.spec import read_spec
+
+    changes = _present(seed=seed, rounds=rounds, per_round=per_round, devices=devices)
+    changes["data"] = _data_changes(source, path, client, label, task, option, skew, clients, unseen, public, limit, resample)
+    if model:
+        changes["model"] = [model]
+    spec = read_spec(None, changes)
+    cli_advise.carry_out(spec, private=private, minutes=minutes, splits=splits, worth=worth, rates=rates, out=out, json=json)
 
 
 @app.command()

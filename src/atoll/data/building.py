@@ -65,13 +65,14 @@ def encode(values: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def assemble(
-    table: Table, *, seed: int, unseen: float, split: Sequence[float], public: tuple[np.ndarray, np.ndarray] | None = None, name: str | None = None
-) -> Federation:
-    """The federation of a table whose rows all have an owner."""
+    table: Table, *, seed: int, unseen: float, split: Sequence[float], split_seed: int | None = None, public: tuple[np.ndarray, np.ndarray] | None = None,
+    name: str | None = None,
+) -> Federation:  # fmt: skip
+    """The federation of a table whose rows all have an owner. split_seed: of the split alone; default: seed."""
     check_split(split)
     assert table.owner is not None
     clients = len(table.names)
-    part, place = _split(table, split, generator(seed, "split"))
+    part, place = _split(table, split, generator(seed if split_seed is None else split_seed, "split"))
     held = _held_out(clients, unseen, generator(seed, "unseen"))
     order = np.concatenate([np.flatnonzero(~held), np.flatnonzero(held)])  # old numbers of the clients in their new order
     number = np.argsort(order)
@@ -79,6 +80,7 @@ def assemble(
     rows = np.lexsort((place, owner, part))
     count = {which: np.bincount(owner[part == code], minlength=clients).astype(np.int64) for code, which in enumerate(SPLITS)}
     seen = clients - int(held.sum())
+    drawn = "" if split_seed is None else f", of the split {split_seed}"
     fed = Federation(
         name=name or table.name,
         x=np.ascontiguousarray(table.x[rows]),
@@ -93,7 +95,7 @@ def assemble(
         public=public,
         groups=None if table.groups is None else table.groups[order],
         origin=table.places[rows],
-        history=(*table.history, f"{_how_split(table, split)}; {int(held.sum())} of {clients} clients unseen; seed {seed}"),
+        history=(*table.history, f"{_how_split(table, split)}; {int(held.sum())} of {clients} clients unseen; seed {seed}{drawn}"),
     )
     return fed if table.standardise is None else _standardised(fed, table.standardise)
 

@@ -32,6 +32,7 @@ def load(
     seed: int = 0,
     unseen: float = 0.0,
     split: Sequence[float] = SPLIT,
+    split_seed: int | None = None,
     public: float = 0,
     limit: int | None = None,
     resample: str | None = None,
@@ -44,15 +45,16 @@ def load(
     changes over the rounds ("window:4,every=10", "concept:3,every=10,kind=gradual"); several compose, and all are in `atoll.data.skew.TABLE`. Without a way
     to deal them out, rows belong to the clients they came with; where there are none, it is dirichlet:0.1 (iid for regression and rows with times).
     clients: how many; of natural clients, so many at random. unseen: share of clients held out of training. split: shares of train, validation and test
-    rows per client. public: share (below 1) or number of rows given away before dealing out. limit: rows used at most, drawn at random. resample: smote,
-    adasyn or tomek, by which every client evens out the labels of its own train rows. options: of the source. The same arguments give the same federation,
+    rows per client. split_seed: draws that split anew, for the same clients with the same rows (default: seed). public: share (below 1) or number of rows
+    given away before dealing out. limit: rows used at most, drawn at random. resample: smote, adasyn or tomek, by which every client evens out the labels of
+    its own train rows. options: of the source. The same arguments give the same federation,
     row by row. AtollError says what can't be.
     """
     name, ending = str(data), str(data).rpartition(".")[2].lower()
     if name != ending and ending in ("csv", "parquet"):
         name, options = ending, {**options, "path": data}
     partition, transforms, attacks, window, concept = parse_all(skew)
-    _check_numbers(clients, seed, public, limit)
+    _check_numbers(clients, seed, split_seed, public, limit)
     if resample is not None:
         check_kind(resample)  # before rows are read
     check_split(split)
@@ -68,7 +70,7 @@ def load(
         given_away = given_away[0].astype(table.x.dtype), given_away[1]
 
     def made(table: Table) -> Federation:
-        fed = assemble(table, seed=seed, unseen=unseen, split=split, public=given_away)
+        fed = assemble(table, seed=seed, unseen=unseen, split=split, split_seed=split_seed, public=given_away)
         for attack in attacks:
             fed = attacked(fed, attack, generator(seed, type(attack).__name__.lower()))
         return fed if resample is None else resampled(fed, resample, seed)
@@ -76,8 +78,8 @@ def load(
     return changing(table, window, concept, seed, made)
 
 
-def _check_numbers(clients: int | None, seed: int, public: float, limit: int | None) -> None:
-    for value, what, least in ((clients, "clients", 1), (limit, "limit", 2), (seed, "seed", 0)):
+def _check_numbers(clients: int | None, seed: int, split_seed: int | None, public: float, limit: int | None) -> None:
+    for value, what, least in ((clients, "clients", 1), (limit, "limit", 2), (seed, "seed", 0), (split_seed, "split_seed", 0)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least):
             raise AtollError(f"{what}={value!r} must be a whole number of at least {least}.")
     if not 0 <= public < float("inf") or (public > 1 and public != int(public)):

@@ -39,6 +39,7 @@ class DataSpec(Section):
     limit: int | None = Field(None, ge=1)  # rows used at most
     resample: str | None = None  # smote, adasyn or tomek: every client evens out its own train rows
     seed: int | None = Field(None, ge=0)  # of the split; default: the run's
+    split_seed: int | None = Field(None, ge=0)  # draws rows of the same clients anew into train, validation and test; default: as seed
     options: dict[str, Any] = Field(default_factory=dict)  # of the source (path, client, label, ...)
 
 
@@ -140,7 +141,8 @@ def load_data(spec: Spec) -> Federation:
 def data_arguments(spec: Spec) -> dict[str, Any]:
     """The arguments of `atoll.data.load` that a specification stands for."""
     d = spec.data
-    how = {"clients": d.clients, "unseen": d.unseen, "split": list(d.split), "public": d.public, "limit": d.limit, "resample": d.resample}
+    how = {"clients": d.clients, "unseen": d.unseen, "split": list(d.split), "split_seed": d.split_seed, "public": d.public, "limit": d.limit}
+    how["resample"] = d.resample
     return {"data": d.source, "skew": list(d.skew), "seed": spec.seed if d.seed is None else d.seed, **how, **d.options}
 
 
