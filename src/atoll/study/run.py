@@ -20,7 +20,7 @@ import polars as pl
 
 from atoll import __version__
 from atoll.core.errors import AtollError, unknown
-from atoll.core.method import configured, label
+from atoll.core.method import configured, hyperparameters, label
 from atoll.core.model import Model
 from atoll.data.federation import Federation
 from atoll.data.skew import parse_all
@@ -32,6 +32,7 @@ from atoll.parts.devices import devices
 from atoll.parts.selection import selector
 from atoll.study import checkpoint as saved
 from atoll.study.checkpoint import Checkpoint
+from atoll.study.loggers import Logger, check_loggers, loggers, numbers
 from atoll.study.models import choose_models
 from atoll.study.spec import MethodSpec, Spec, load_data, read_spec, to_toml
 from atoll.study.training import RoundCost, Training, check_method, facts_of
@@ -81,6 +82,7 @@ def make_plan(spec: Spec, federation: Federation | None = None, methods: list[An
     given = {id(asked): made for asked, made in zip(spec.methods, methods or (), strict=bool(methods))}
     pairs = _made(spec, given)
     check_engine(spec.engine)
+    check_loggers(spec.log)
     facts = facts_of(fed, built, has_pool=spec.engine != "wire")
     for _, made in pairs:
         check_method(made, facts)
@@ -128,11 +130,12 @@ def execute(plan: Plan, folder: Path, watcher: Watcher | None = None, command: s
         saved.replace(folder / "spec.toml", to_toml(plan.spec).encode())
     checkpoints = [Checkpoint(folder / "checkpoints" / f"{n:02d}-{_slug(entry.title)}") for n, entry in enumerate(plan.entries)]
     _write_status(folder, plan, checkpoints)
+    told = loggers(plan.spec.log, folder)
     with _stop_signal() as stop:
         for entry, checkpoint in zip(plan.entries, checkpoints, strict=True):
             if checkpoint.state not in ("done", "diverged"):
                 try:
-                    _train(plan, entry, checkpoint, folder, watcher, stop)
+                    _train(plan, entry, checkpoint, folder, watcher, told, stop)
                 finally:
                     _write_status(folder, plan, checkpoints)
                     saved.write_tables(folder, checkpoints)
@@ -157,7 +160,7 @@ def open_plan(folder: Path, federation: Federation | None = None) -> Plan:
     return plan
 
 
-def _train(plan: Plan, entry: Entry, checkpoint: Checkpoint, folder: Path, watcher: Watcher | None, stop: list[bool]) -> None:
+def _train(plan: Plan, entry: Entry, checkpoint: Checkpoint, folder: Path, watcher: Watcher | None, told: list[Logger], stop: list[bool]) -> None:
     spec = plan.spec
     facts = facts_of(plan.federation, plan.models, entry.method, has_pool=spec.engine != "wire")
     states = folder / "private" if spec.private_states == "disk" else None
@@ -166,13 +169,17 @@ def _train(plan: Plan, entry: Entry, checkpoint: Checkpoint, folder: Path, watch
     choosing: Any = {"selector": selector(spec.select, spec.per_round), "conditions": plan.conditions, "rounds": spec.rounds}
     training = Training(entry.method, plan.federation, facts, engine, seed=spec.seed, **choosing)
     training.label = entry.title
+    for logger in told:
+        logger.begin(entry.title, max(0, checkpoint.round), hyperparameters(entry.method))
     try:
-        _rounds(plan, training, checkpoint, watcher, stop)
+        _rounds(plan, training, checkpoint, watcher, told, stop)
     finally:
+        for logger in told:
+            logger.end(checkpoint.state)
         engine.executor.close()
 
 
-def _rounds(plan: Plan, training: Training, checkpoint: Checkpoint, watcher: Watcher | None, stop: list[bool]) -> None:
+def _rounds(plan: Plan, training: Training, checkpoint: Checkpoint, watcher: Watcher | None, told: list[Logger], stop: list[bool]) -> None:
     spec, title = plan.spec, training.label
     costs: list[RoundCost] = []
     rows: list[pl.DataFrame] = []
@@ -187,7 +194,7 @@ def _rounds(plan: Plan, training: Training, checkpoint: Checkpoint, watcher: Wat
     while training.round < spec.rounds:
         cost = training.step()
         changed |= training.fed.traffic.answered
-        note, why = "", None
+        note, why, scored = "", None, None
         if training.round in spec.evaluation_rounds:
             before = time.perf_counter()
             scored = training.evaluate()
@@ -195,6 +202,8 @@ def _rounds(plan: Plan, training: Training, checkpoint: Checkpoint, watcher: Wat
             rows.append(scored)
             note, why = _note(scored), _blown_up(training, scored)
         costs.append(cost)
+        for logger in told:
+            logger.log(training.round, numbers(cost, scored))
         last = training.round == spec.rounds or why is not None
         state = "diverged" if why else "done" if last else "running"
         if last or stop[0] or training.round % spec.checkpoint_every == 0:

@@ -72,6 +72,7 @@ class Spec(Section):
     threads: int | None = Field(None, ge=1)
     lanes: int = Field(default_factory=default_lanes, ge=1)  # parts of a cohort that can run at once
     together: int | None = Field(None, ge=1)  # clients vectorised in one step; default: more than one for tiny models only
+    log: tuple[str, ...] = ()  # also to these, as it goes: tensorboard, mlflow
     private_states: str = "memory"  # or "disk": memory-mapped files in the run's folder
 
     @field_validator("private_states")
@@ -120,7 +121,7 @@ def make_spec(content: dict[str, Any]) -> Spec:
         content["methods"] = DEFAULT_METHODS
         content["settings"] = {**DEFAULT_SETTINGS, **content.get("settings", {})}
     content["methods"] = tuple(_method(m) for m in _each(content["methods"]))
-    for name in ("model",):
+    for name in ("model", "log"):
         if isinstance(content.get(name), str):
             content[name] = (content[name],)
     if isinstance(content.get("data"), dict) and isinstance(content["data"].get("skew"), str):
