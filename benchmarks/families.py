@@ -118,7 +118,7 @@ FAMILIES = (
         "distillation",
         "Knowledge distillation among three architectures, on digits with skewed labels: clients have a dense net, LeNet or the CNN of McMahan et al. in turn.",
         DIRICHLET | {"public": 0.1, "limit": 900},
-        ("majority", "local", "fedmd", "fd", ("feddf", {"epochs": 1, "steps": 200}), "d-distillation"),
+        ("majority", "local", ("fedmd", {"lr": 0.001}), "fd", "feddf", "d-distillation"),
         baselines=False,
         how={"rounds": 12, "eval_every": 3, "model": ["mlp:64", "lenet", "cnn"]},
     ),
