@@ -78,8 +78,10 @@ def advise_on(
     spec, note = (asked, "") if federation is not None else smaller(asked, whole)
     fed = whole if spec is asked else load_data(spec)
     differ = differences(whole, private, asked.seed)
-    (model,) = choose_models(spec.model or model_for(fed), fed)
     spec = spec.model_copy(update={"model": spec.model or model_for(fed)})
+    if len(spec.model) > 1:
+        raise AtollError(f"The advisor compares methods on one architecture, and {len(spec.model)} were given. Give one model.")
+    (model,) = choose_models(spec.model, fed)
     tried = candidates(differ.words, fed, model, spec.rounds)
     folder = new_folder(spec, out)
     if (folder / "split-1").exists():
@@ -94,7 +96,15 @@ def advise_on(
         pilot = carry_out(plan, tried, folder / f"split-{len(pilots) + 1}", watcher(len(plan.entries)) if watcher else None, command)
         pilots.append(benign(pilot, split))
     write_report([one.folder for one in pilots], folder / "report.html")
-    how: Any = {"drawn_anew": drawn_anew, "worth": worth, "epsilon": private, "model": model.name, "rounds": spec.rounds, "note": note, "folder": folder}
+    how: Any = {
+        "drawn_anew": drawn_anew,
+        "worth": worth,
+        "epsilon": private,
+        "model": next(iter(spec.model), ""),
+        "rounds": spec.rounds,
+        "note": note,
+        "folder": folder,
+    }
     made = concluded(pilots, tried, fed, differ, seconds=time.perf_counter() - began, **how)
     made = replace(made, command=next_command(made, asked))
     (folder / "advice.json").write_text(made.json(), encoding="utf-8")

@@ -12,7 +12,8 @@ def next_command(a: Advice, spec: Spec) -> str:
     """What to run to see more of the answer: the recommended method beside the baselines, on the whole data."""
     line, d = a.line(a.recommended), spec.data
     if d.source == "(given)":
-        return f'atoll.run(data, ["{line.name}"], model="{a.model}", rounds={2 * a.rounds}, settings={{"lr": {line.rate or 0.1}, "batch": 10}})'
+        model = f', model="{a.model}"' if a.model else ""
+        return f'atoll.run(data, ["{line.name}"]{model}, rounds={2 * a.rounds}, settings={{"lr": {line.rate or 0.1}, "batch": 10}})'
     if d.source in ("csv", "parquet") and "path" in d.options:
         parts = ["atoll", "run", "--data", str(d.options["path"])]
     else:
@@ -28,7 +29,8 @@ def next_command(a: Advice, spec: Spec) -> str:
         value = getattr(d, name)
         if value:
             parts += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
-    parts += ["--model", a.model, "--method", line.name, "--set", f"lr={line.rate or 0.1:g}", "--set", "batch=10", "--rounds", str(2 * a.rounds)]
+    parts += ["--model", a.model] if a.model else []
+    parts += ["--method", line.name, "--set", f"lr={line.rate or 0.1:g}", "--set", "batch=10", "--rounds", str(2 * a.rounds)]
     if spec.seed:
         parts += ["--seed", str(spec.seed)]
     return shlex.join(parts)

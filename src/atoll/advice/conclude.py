@@ -52,7 +52,7 @@ def concluded(
         recommended=_recommended(verdict, lines, regression),
         gains=gains,
         over_majority=over(best("common", "alone", "tuned", "personal"), best("trivial")),
-        to_pooled=over(personal, best("pooled")) if "pooled" in there else None,
+        pooled=over(best("pooled"), common) if "pooled" in there else None,
         lines=lines,
         picks=_picks(pilots, "tuned", "personal"),
         common=next(one.title for one in tried if one.name == next(iter(_picks(pilots, "common")))),

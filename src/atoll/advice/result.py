@@ -37,14 +37,14 @@ class Advice:
     recommended: str  # what to use: a method by its name on the command line
     gains: Gains
     over_majority: Gain  # the best of all, common models and training alone among them, over a constant answer per client
-    to_pooled: Gain | None  # the best personal method over all rows in one place
+    pooled: Gain | None  # all rows in one place over the best common model
     lines: tuple[Line, ...]
     picks: dict[str, int]  # personal method -> splits in which it was the best on validation rows
     common: str  # title of the common model that was best most often
     differences: Differences
     epsilon: float | None  # of private measures
     data: str
-    model: str
+    model: str  # as on the command line; "": the one that suits the data
     clients: int  # scored
     test_rows: int  # of all splits together
     splits: int
@@ -63,8 +63,8 @@ class Advice:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        apart = ("verdict", "gains", "lines", "over_majority", "to_pooled", "differences", "folder")
-        gains = {**self.gains._asdict(), "over_majority": self.over_majority, "to_pooled": self.to_pooled}
+        apart = ("verdict", "gains", "lines", "over_majority", "pooled", "differences", "folder")
+        gains = {**self.gains._asdict(), "over_majority": self.over_majority, "pooled": self.pooled}
         return {
             "answer": self.verdict.kind,
             "fine_tuning_is_enough": self.verdict.simple,

@@ -60,10 +60,10 @@ def answer(a: Advice) -> str:
     if a.verdict.kind == "common":
         return f"Don't personalize: one common model ({a.common}) serves as well. Personal models bring {_gain(a, g.common)} over it."
     if a.verdict.kind == "alone":
-        more = f"Each client should have a model of its own, trained on its own rows alone: that brings {_gain(a, g.split)} over the best common model"
+        more = f"Models of their own, yes, but each client trained on its own rows alone: that brings {_gain(a, g.split)} over the best common model"
         if not g.split.shown:
             more = f"Clients should have models of their own ({_gain(a, g.common)} over the best common model), but training each alone does as well"
-        return f"{more}. Federation is not shown to add to that: {_gain(a, g.alone)}."
+        return f"{more}. Federating them is not shown to add to that: {_gain(a, g.alone)}."
     said = " ".join(_unsettled(a))
     if g.common.shown:
         return f"Clients should have models of their own ({_gain(a, g.common)} over the best common model). Whether by federation can't be told yet. {said}"
@@ -109,9 +109,11 @@ def remarks(a: Advice, diverged: list[str]) -> list[str]:
     late = [one.title for one in a.lines if one.late and one.role in ("common", "alone", "tuned")]
     if late:
         said.append(f"Still improving at the pilot's end: {words.some(late)}. With more rounds (--rounds) the comparison may turn out otherwise.")
-    if a.to_pooled is not None and a.to_pooled.high < 0:
-        more = Gain(-a.to_pooled.mean, -a.to_pooled.high, -a.to_pooled.low, steady=True)
-        said.append(f"All rows in one place would give {_gain(a, more)} over the best personal method: a common model that is trained better might do as well.")
+    if a.pooled is not None and a.pooled.shown and a.verdict.kind in ("personalize", "alone"):
+        said.append(
+            f"All rows in one place would give one model for all that is better than the best common one by {_gain(a, a.pooled)}. So the common model is held "
+            "back by how it is trained, and not only by clients that need different ones: with more rounds (--rounds) the answer may change."
+        )
     if diverged:
         said.append(f"Diverged at every learning rate, and left out: {words.some(diverged)}.")
     if a.differences.words.get("attack") in ("weak", "strong"):
