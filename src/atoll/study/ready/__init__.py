@@ -7,7 +7,9 @@ from importlib.resources import files
 
 from atoll.study.grid import Study, make_study
 
-READY = ("quick", "survey-label-skew", "survey-feature-skew", "survey-quantity", "survey-preference", "survey-temporal")
+READY = (
+    "quick", "survey-label-skew", "survey-feature-skew", "survey-quantity", "survey-preference", "survey-temporal", "systems", "adaptation", "label-attacks",
+)  # fmt: skip
 
 
 def ready(name: str) -> Study:
