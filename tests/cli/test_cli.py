@@ -281,3 +281,16 @@ def test_devices_give_a_run_its_clock(atoll, tmp_path):
         code, out, err = atoll("run", *QUICK, "-m", "fedavg", wrong, what, "--out", "never")
         assert (code, err.count("\n")) == (2, 1)
         assert not (tmp_path / "never").exists()
+
+
+def test_ready_made_studies_are_listed_and_wrong_names_are_refused(atoll, tmp_path):
+    assert "survey-label-skew" in atoll("study", "--list")[1]
+    assert "Did you mean quick" in atoll("study", "quik")[2]
+    (tmp_path / "s.toml").write_text("[base]\nround = 3\n")
+    code, _, err = atoll("study", "s.toml")
+    assert code == 2
+    assert "Did you mean rounds" in err
+    assert not (tmp_path / "studies").exists()
+    code, _, err = atoll("compare", "nowhere")
+    assert code == 2
+    assert "neither a run nor a study" in err

@@ -12,13 +12,14 @@ from tests.report.exact_run import base, exact_run, flat
 from tests.report.parsed import parse
 
 SPEC = 'rounds = 1\nseed = {seed}\nper_round = {asked}\n\n[settings]\nlr = {lr}\n\n[data]\nsource = "digits"\n'
+METHOD = '\n[[methods]]\nname = "new"\nsettings = {{mu = {mu}}}\n'
 
 
 @pytest.fixture
 def run(tmp_path):
-    def make(name, *, seed=0, asked=2, lr=0.1, split="0" * 64, bytes=100, more=(), regression=False):
+    def make(name, *, seed=0, asked=2, lr=0.1, split="0" * 64, bytes=100, more=(), regression=False, mu=0.5):
         methods = {"Local": base(5, 5), "New": flat(6, 8, bytes=bytes), **{other: flat(1, 1) for other in more}}
-        folder = exact_run(tmp_path / name, methods, spec=SPEC.format(seed=seed, asked=asked, lr=lr), regression=regression)
+        folder = exact_run(tmp_path / name, methods, spec=(SPEC + METHOD).format(seed=seed, asked=asked, lr=lr, mu=mu), regression=regression)
         sheet = json.loads((folder / "data.json").read_text()) | {"split_hash": split}
         (folder / "data.json").write_text(json.dumps(sheet))
         return folder
@@ -37,6 +38,7 @@ def test_equal_runs_need_no_warning(run):
         ({"seed": 3}, "Seeds differ: 0 in 1; 3 in 2. Differences are not paired."),
         ({"asked": 1}, "per_round differs: 2 in 1; 1 in 2."),
         ({"lr": 0.2}, "settings.lr differs: 0.1 in 1; 0.2 in 2."),
+        ({"mu": 2}, "Settings of new differ: mu=0.5 in 1; mu=2 in 2."),
         ({"bytes": 300}, "Budgets are unequal: New has 3.0 times the traffic per client in one column as in another (200 B in 1; 600 B in 2)."),
         ({"more": ["Other"]}, "Not in every column: Other."),
     ],

@@ -109,6 +109,24 @@ def _specifications(columns: list[Column]) -> Iterator[str]:
         values = [one.get(key) for one in flat]
         if key.split(".")[0] not in ASIDE and key not in ASIDE and any(value != values[0] for value in values[1:]):
             yield f"{key} differs: {_told(columns, [_plain(value) for value in values])}."
+    yield from _settings(columns)
+
+
+def _settings(columns: list[Column]) -> Iterator[str]:
+    """Hyperparameters of methods that several columns ask for."""
+    asked = [_asked(column.digests[0]) for column in columns]
+    for name in dict.fromkeys(name for one in asked for name in one):
+        if len({one[name] for one in asked if name in one}) > 1:
+            yield f"Settings of {name} differ: {_told(columns, [one.get(name, 'not asked for') for one in asked])}."
+
+
+def _asked(d: Digest) -> dict[str, str]:
+    """Method -> its own hyperparameters, as a specification gives them; of one that is there twice, both."""
+    found: dict[str, list[str]] = {}
+    for made in _spec(d).get("methods", []):
+        given = made.get("settings", {})
+        found.setdefault(made["name"], []).append(" ".join(f"{key}={given[key]}" for key in sorted(given)) or "defaults")
+    return {name: ", ".join(sorted(texts)) for name, texts in found.items()}
 
 
 def _budgets(columns: list[Column]) -> Iterator[str]:
