@@ -22,9 +22,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at data before training.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-app.command()(cli_study.study)
-app.command()(cli_study.compare)
-app.command()(cli_study.tune)
 
 Text = str | None
 Data = Annotated[Text, typer.Option("--data", help="A source (atoll data list), or a .csv or .parquet file of your own.")]
@@ -187,6 +184,11 @@ def advise(
         changes["model"] = [model]
     spec = read_spec(None, changes)
     cli_advise.carry_out(spec, private=private, minutes=minutes, splits=splits, worth=worth, rates=rates, out=out, json=json)
+
+
+app.command()(cli_study.study)
+app.command()(cli_study.compare)
+app.command()(cli_study.tune)
 
 
 @app.command()
