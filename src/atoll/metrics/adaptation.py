@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 
-from atoll.metrics.choice import amount
+from atoll.metrics.choice import round_scores
 
 
-def over_time(clients: pl.DataFrame, *, regression: bool, split: str = "test") -> pl.DataFrame:
-    """Sample-weighted score of the personal models of seen clients in every round scored, on the rows that clients had then: [method, round, score].
-
-    clients: rows as in clients.parquet. score: an accuracy in 0..1, or a mean loss for regression; null where a sum is not finite.
-    """
-    rows = clients.filter(pl.col("seen") & (pl.col("split") == split) & (pl.col("model") == "personal") & (pl.col("rows") > 0))
-    scores = rows.group_by("method", "round", maintain_order=True).agg((amount(regression).sum() / pl.col("rows").sum()).alias("score"))
-    return scores.with_columns(pl.when(pl.col("score").is_finite()).then(pl.col("score"))).sort("round", maintain_order=True)
+def over_time(clients: pl.DataFrame, *, regression: bool) -> pl.DataFrame:
+    """Sample-weighted test score of the personal models of seen clients in every round scored, on the rows that clients had then; as `round_scores`."""
+    return round_scores(clients, "test", regression=regression)
 
 
 def adapted(scores: pl.DataFrame, changes: list[int], *, regression: bool) -> pl.DataFrame:

@@ -11,12 +11,17 @@ def amount(regression: bool) -> pl.Expr:
 
 
 def validation_scores(clients: pl.DataFrame, *, regression: bool) -> pl.DataFrame:
-    """Sample-weighted validation score of the personal models of seen clients, per method and round.
+    """Sample-weighted validation score of the personal models of seen clients, per method and round, as from `round_scores`."""
+    return round_scores(clients, "validation", regression=regression)
+
+
+def round_scores(clients: pl.DataFrame, split: str, *, regression: bool) -> pl.DataFrame:
+    """Sample-weighted score of the personal models of seen clients on the rows of a split, per method and round.
 
     clients: rows as in clients.parquet. Returns [method, round, score]; score is an accuracy in 0..1, or a mean loss for regression, and null where
-    a sum is not finite or nobody has validation rows. Methods keep the order in which they come, rounds are ascending.
+    a sum is not finite or nobody has rows. Methods keep the order in which they come, rounds are ascending.
     """
-    rows = clients.filter(pl.col("seen") & (pl.col("split") == "validation") & (pl.col("model") == "personal"))
+    rows = clients.filter(pl.col("seen") & (pl.col("split") == split) & (pl.col("model") == "personal"))
     order = clients.select(pl.col("method").unique(maintain_order=True)).with_row_index("at")
     scores = rows.group_by("method", "round").agg((amount(regression).sum() / pl.col("rows").sum()).alias("score"))
     scores = scores.with_columns(pl.when(pl.col("score").is_finite()).then(pl.col("score")))

@@ -16,12 +16,17 @@ def client_scores(
     [method, client, joined, rows, total, score]: score = total / rows is an accuracy in 0..1 or, for regression, a mean loss. Clients without rows in
     `split` have no score and are left out.
     """
+    rows = _rows_at(clients, rounds, model, split, seen)
+    scored = rows.with_columns(amount(regression).alias("total"), (amount(regression) / pl.col("rows")).alias("score"))
+    return scored.select("method", "client", "joined", "rows", "total", "score")
+
+
+def _rows_at(clients: pl.DataFrame, rounds: pl.DataFrame, model: str, split: str, seen: bool) -> pl.DataFrame:
+    """Rows of clients.parquet at the round given for each method, of clients that have rows in the split."""
     wanted = pl.col("seen") if seen else ~pl.col("seen")
     rows = clients.filter(wanted & (pl.col("model") == model) & (pl.col("split") == split) & (pl.col("rows") > 0))
     at = rounds.select("method", pl.col("round").cast(rows.schema["round"]))
-    rows = rows.join(at, on=["method", "round"], how="semi", maintain_order="left")
-    scored = rows.with_columns(amount(regression).alias("total"), (amount(regression) / pl.col("rows")).alias("score"))
-    return scored.select("method", "client", "joined", "rows", "total", "score")
+    return rows.join(at, on=["method", "round"], how="semi", maintain_order="left")
 
 
 def summary(scores: pl.DataFrame, *, regression: bool) -> pl.DataFrame:
@@ -70,10 +75,8 @@ def by_label(clients: pl.DataFrame, rounds: pl.DataFrame) -> pl.DataFrame:
     Returns [method, balanced, auc], means over clients: `balanced` is the share of rows that are right, mean over the labels that a client has; `auc` the area
     under the ROC curve, of clients with rows of both labels. null where there is nothing to average, or a score is not finite.
     """
-    rows = clients.filter(pl.col("seen") & (pl.col("model") == "personal") & (pl.col("split") == "test") & (pl.col("rows") > 0))
-    at = rounds.select("method", pl.col("round").cast(rows.schema["round"]))
     finite = pl.col("loss").is_finite().all()
-    means = rows.join(at, on=["method", "round"], how="semi", maintain_order="left").group_by("method", maintain_order=True)
+    means = _rows_at(clients, rounds, "personal", "test", seen=True).group_by("method", maintain_order=True)
     return means.agg(pl.when(finite).then(pl.col(name).fill_nan(None).mean()).alias(name) for name in ("balanced", "auc"))
 
 

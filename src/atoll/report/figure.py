@@ -15,6 +15,9 @@ from atoll.report.colours import FAINT, GRID, INK, Style
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 
 
+BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes"))
+
+
 @dataclass(frozen=True)
 class Chart:
     """A figure with what stands around it on the page."""
@@ -50,6 +53,11 @@ def blank(height: int, x: str = "", y: str = "", **layout: Any) -> go.Figure:
     figure.update_yaxes(title_text=y)
     figure.update_layout(**layout)
     return figure
+
+
+def unit_of(n: float, units: tuple[tuple[float, str], ...]) -> tuple[float, str]:
+    """The unit, of those from large to small, in which n reads well: (its size, its name)."""
+    return next(((size, name) for size, name in units if n >= size), units[-1])
 
 
 def text(raw: str, length: int = 26) -> str:

@@ -12,9 +12,8 @@ from atoll import metrics
 from atoll.report import words
 from atoll.report.colours import FAINT, Style
 from atoll.report.digest import Digest
-from atoll.report.figure import Chart, blank, marker, plain, text
+from atoll.report.figure import BYTES, Chart, blank, marker, plain, text, unit_of
 
-BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes"))
 OPERATIONS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"), (1.0, "FLOP"))
 
 
@@ -53,7 +52,7 @@ def _price(d: Digest, look: dict[str, Style], cost: Cost, rows: pl.DataFrame) ->
     worse = -1.0 if d.regression else 1.0
     gains = [worse * (score - base) for score in scores] if base is not None else list(scores)
     scale = 1.0 if d.regression else 100.0
-    unit, prefix = next(((size, name) for size, name in cost.units if max(spent) >= size), cost.units[-1])
+    unit, prefix = unit_of(max(spent), cost.units)
     what = "loss" if d.regression else "accuracy"
     points = "" if d.regression else ", points" if base is not None else ", %"
     figure = blank(300, f"{prefix} per client", f"gain on {rival}{points}" if base is not None else f"test {what}{points}")

@@ -10,7 +10,7 @@ from atoll import metrics
 from atoll.report import words
 from atoll.report.colours import FAINT, INK, Style
 from atoll.report.digest import Digest
-from atoll.report.figure import Chart, apart, blank, line, marker, plain, text
+from atoll.report.figure import BYTES, Chart, apart, blank, line, marker, plain, text, unit_of
 
 Styles = dict[str, Style]
 
@@ -66,7 +66,7 @@ def convergence(d: Digest, look: Styles) -> list[Chart]:
 def _curves(d: Digest, look: Styles, curves: pl.DataFrame, names: list[str], by: str) -> go.Figure:
     scale, sign = (1.0, "") if d.regression else (100.0, " %")
     title = "validation loss" if d.regression else "validation accuracy, %"
-    unit, prefix = _unit(float(curves[by].max() or 0)) if by == "bytes_client" else (1.0, "")  # type: ignore[arg-type]
+    unit, prefix = unit_of(float(curves[by].max() or 0), BYTES) if by == "bytes_client" else (1.0, "")  # type: ignore[arg-type]
     figure = blank(360, "round" if by == "round" else f"{prefix} per client", title)
     right = float(curves[by].max() or 1) / unit  # type: ignore[arg-type]
     for name in names:
@@ -87,11 +87,3 @@ def _curves(d: Digest, look: Styles, curves: pl.DataFrame, names: list[str], by:
             figure.add_trace(go.Scatter(x=plain(x[here]), y=plain(y[here]), **chosen, **known))
     figure.update_xaxes(rangemode="tozero")
     return figure
-
-
-def _unit(n: float) -> tuple[float, str]:
-    """(bytes, name) of the decimal unit in which n reads well."""
-    for power, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if n >= power:
-            return power, name
-    return 1.0, "bytes"

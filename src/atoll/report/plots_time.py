@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
@@ -14,7 +13,8 @@ from atoll.report.figure import Chart, blank, line, marker, plain, text
 
 def change(d: Digest, look: dict[str, Style]) -> Chart | None:
     """Test score of personal models over the rounds, each on the rows of its time; a line where the data change. None where they don't."""
-    if not d.run.changes:
+    drift = d.run.drift
+    if drift is None or not d.run.changes:
         return None
     scores = metrics.over_time(d.run.clients, regression=d.regression)
     names = [m for m in d.methods if m in set(scores["method"])]
@@ -22,11 +22,12 @@ def change(d: Digest, look: dict[str, Style]) -> Chart | None:
         return None
     scale, sign = (1.0, "") if d.regression else (100.0, " %")
     figure = blank(360, "round", "test loss" if d.regression else "test accuracy, %")
-    for at, what in zip([1, *d.run.changes], _phases(d), strict=True):
+    for at in (1, *d.run.changes):
         if at > 1:
             figure.add_vline(x=at - 0.5, line={"color": FAINT[0], "width": 1, "dash": "dot"})
         figure.add_annotation(
-            x=at - 0.5, y=1, yref="paper", text=text(what, 34), showarrow=False, xanchor="left", yanchor="bottom", font={"size": 10, "color": FAINT[0]},
+            x=at - 0.5, y=1, yref="paper", text=text(drift.about[drift.phase(at)], 34),
+            showarrow=False, xanchor="left", yanchor="bottom", font={"size": 10, "color": FAINT[0]},
             textangle=-20 if len(d.run.changes) > 2 else 0,
         )  # fmt: skip
     for name in names:
@@ -43,12 +44,3 @@ def change(d: Digest, look: dict[str, Style]) -> Chart | None:
     says = "Sample-weighted test score of the personal models of seen clients, each time on the rows that they have then; dotted lines: the data change. "
     says += "The scores of the comparison are those of the last phase: the round that counts is chosen among its rounds."
     return Chart("time", "Score while the data change", says, figure, tuple(names), tuple(m for m in names if m not in d.leading(names)), wide=True)
-
-
-def _phases(d: Digest) -> list[str]:
-    """What each phase of the run is, in order of time."""
-    drift = d.run.data["drift"]
-    rounds = [1, *d.run.changes]
-    periods = (np.array(rounds) - 1) // drift["every"]
-    order, n = drift["order"], len(drift["order"])
-    return [drift["about"][order[p % n if drift["again"] else min(p, n - 1)]] for p in periods.tolist()]

@@ -54,13 +54,15 @@ class Run:
         return [name for name, entry in self.status.items() if entry["state"] == "diverged"]
 
     @property
+    def drift(self) -> Drift | None:
+        """When data that change do so, and what their phases are (without their rows); None where they don't."""
+        told = self.data.get("drift")
+        return Drift(told["every"], (), tuple(told["order"]), told["again"], tuple(told["about"])) if told else None
+
+    @property
     def changes(self) -> list[int]:
         """Rounds, of those run, that are the first in a new phase of data that change; empty where they don't."""
-        drift = self.data.get("drift")
-        if not drift:
-            return []
-        timetable = Drift(drift["every"], (), tuple(drift["order"]), drift["again"])
-        return timetable.changes(int(self.clients["round"].max() or 0))  # type: ignore[arg-type]
+        return self.drift.changes(int(self.clients["round"].max() or 0)) if self.drift else []  # type: ignore[arg-type]
 
     @property
     def settled(self) -> int:

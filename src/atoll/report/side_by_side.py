@@ -12,7 +12,7 @@ import numpy as np
 
 from atoll.core.errors import AtollError
 from atoll.metrics import repeated
-from atoll.report import words
+from atoll.report import several, words
 from atoll.report.digest import Digest, digest
 from atoll.report.run import open_run
 from atoll.report.study_results import open_results
@@ -30,8 +30,7 @@ class Column:
 
     def scores(self, method: str, column: str | None = None) -> np.ndarray:
         """float [runs]; NaN where a run has none."""
-        values = [d.value(method, column or d.unit) for d in self.digests]
-        return np.array([np.nan if value is None else float(value) for value in values])
+        return several.scores(self.digests, method, column)
 
     def show(self, method: str) -> str:
         """Its score; of several runs mean and half of the 95 % interval."""
@@ -44,11 +43,8 @@ class Column:
 
     def best(self) -> str | None:
         """The method, not a baseline, with the best mean validation score."""
-        first = self.digests[0]
-        names = first.table.filter(~first.table["baseline"])["method"].to_list()
-        means = {name: float(self.scores(name, f"validation_{first.unit}").mean()) for name in names}
-        known = {name: mean for name, mean in means.items() if np.isfinite(mean)}
-        return (min if first.regression else max)(known, key=lambda name: known[name]) if known else None
+        table = self.digests[0].table
+        return several.best(self.digests, table.filter(~table["baseline"])["method"].to_list())
 
 
 def side_by_side(folders: list[Path]) -> list[Column]:
@@ -69,11 +65,7 @@ def side_by_side(folders: list[Path]) -> list[Column]:
 
 def methods_of(columns: list[Column]) -> list[str]:
     """All methods, baselines first."""
-    found: dict[str, bool] = {}
-    for column in columns:
-        for d in column.digests:
-            found |= dict(d.table.select("method", "baseline").iter_rows())
-    return sorted(found, key=lambda name: not found[name])
+    return several.methods(d for column in columns for d in column.digests)
 
 
 def differences(columns: list[Column]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from atoll.core.errors import AtollError
+from atoll.report import several
 from atoll.report.digest import Digest, digest
 from atoll.report.run import open_run
 from atoll.study.grid import Cell, Study
@@ -23,8 +24,7 @@ class CellResult:
 
     def scores(self, method: str, column: str | None = None) -> np.ndarray:
         """float [seeds]: the test score of a method (or another column of the comparison), in the order of `digests`; NaN where it has none."""
-        values = [d.value(method, column or d.unit) for d in self.digests.values()]
-        return np.array([np.nan if value is None else float(value) for value in values])
+        return several.scores(self.digests.values(), method, column)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +48,7 @@ class StudyResults:
     @property
     def methods(self) -> list[str]:
         """Baselines first, then the others, as the runs name them."""
-        found: dict[str, bool] = {}
-        for cell in self.cells:
-            for d in cell.digests.values():
-                found |= dict(d.table.select("method", "baseline").iter_rows())
-        return sorted(found, key=lambda name: not found[name])
+        return several.methods(d for cell in self.cells for d in cell.digests.values())
 
     @property
     def baselines(self) -> set[str]:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from atoll.metrics import repeated
-from atoll.report import words
+from atoll.report import several, words
 from atoll.report.study_results import CellResult, StudyResults
 
 
@@ -57,7 +57,4 @@ def score(results: StudyResults, cell: CellResult, method: str) -> str:
 
 def picked(cell: CellResult, methods: list[str], baselines: set[str]) -> str | None:
     """The method, not a baseline, with the best mean validation score in a cell: test rows have no say."""
-    any_run = next(iter(cell.digests.values()))
-    means = {name: float(np.mean(cell.scores(name, f"validation_{any_run.unit}"))) for name in methods if name not in baselines}
-    known = {name: mean for name, mean in means.items() if np.isfinite(mean)}
-    return (min if any_run.regression else max)(known, key=lambda name: known[name]) if known else None
+    return several.best(list(cell.digests.values()), [name for name in methods if name not in baselines])

@@ -35,11 +35,6 @@ class Tuned:
     seconds: float
     values: dict[str, Any] = field(default_factory=dict)  # chosen
 
-    @property
-    def sensitivity(self) -> float | None:
-        """How much the best trial is better than the median one."""
-        return None if self.best is None or self.median is None else abs(self.best - self.median)
-
 
 Watch = Callable[[str, int, float | None], None]  # a method's trial has ended: its title, how many are done, the best score so far
 
