@@ -10,18 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 
-class Progress:
-    """A bar per method with the latest validation accuracy, and one for the whole run with the time left."""
+class Live:
+    """Bars that are shown as long as the context is open."""
 
-    def __init__(self, console: Console, methods: int):
-        self._bars = Bars(
-            TextColumn("{task.description:<18}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[note]:<24}"), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), console=console, transient=not console.is_terminal,
-        )  # fmt: skip
-        self._methods = methods
-        self._all = self._bars.add_task("all methods", total=None, note="")
-        self._now = self._all
-        self._before = 0
+    def __init__(self, bars: Bars):
+        self._bars = bars
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -29,6 +22,25 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bars.stop()
+
+
+def by_method(console: Console) -> Bars:
+    """Bars for methods: how many rounds or trials of each are done, and a note."""
+    return Bars(
+        TextColumn("{task.description:<18}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[note]:<24}"), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), console=console, transient=not console.is_terminal,
+    )  # fmt: skip
+
+
+class Progress(Live):
+    """A bar per method with the latest validation accuracy, and one for the whole run with the time left."""
+
+    def __init__(self, console: Console, methods: int):
+        super().__init__(by_method(console))
+        self._methods = methods
+        self._all = self._bars.add_task("all methods", total=None, note="")
+        self._now = self._all
+        self._before = 0
 
     def begin(self, title: str, rounds: int, done: int) -> None:
         """A method starts, or goes on after `done` rounds."""
@@ -51,26 +63,20 @@ class Progress:
             self._bars.update(self._now, note="[red]diverged")
 
 
-class StudyProgress:
+class StudyProgress(Live):
     """A bar for the whole study with the time left, and one for each run that is under way."""
 
     def __init__(self, console: Console):
-        self._bars = Bars(
+        bars = Bars(
             TextColumn("{task.description:<36}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.fields[note]:<16}"),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False), console=console, transient=not console.is_terminal,
             speed_estimate_period=3600,
         )  # fmt: skip
+        super().__init__(bars)
         self._all = self._bars.add_task("all runs", total=None, note="")
         self._tasks: dict[str, TaskID] = {}
         self._rounds: dict[str, tuple[int, int]] = {}  # of a run: done, in all
         self._ended = 0
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bars.stop()
 
     def begin(self, runs: dict[str, tuple[int, int]]) -> None:
         """The study starts, or goes on. runs: rounds done and rounds in all of each, over its methods."""
@@ -104,23 +110,13 @@ class StudyProgress:
         self._bars.update(self._all, completed=done, total=of, note=f"{self._ended} of {len(self._rounds)}")
 
 
-class TuningProgress:
+class TuningProgress(Live):
     """A bar per method with its best score so far."""
 
     def __init__(self, console: Console, trials: int):
-        self._bars = Bars(
-            TextColumn("{task.description:<18}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[note]:<24}"), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), console=console, transient=not console.is_terminal,
-        )  # fmt: skip
+        super().__init__(by_method(console))
         self._trials = trials
         self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bars.stop()
 
     def __call__(self, title: str, done: int, best: float | None) -> None:
         """A trial has ended."""

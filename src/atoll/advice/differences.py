@@ -6,14 +6,10 @@ from typing import Any, NamedTuple
 
 from atoll.data.federation import Federation
 from atoll.metrics.heterogeneity import heterogeneity
+from atoll.metrics.heterogeneity.measure import word_of
 
 RANK = {"": 0, "none": 1, "weak": 2, "strong": 3}
-STEPS = {  # of private estimates: their kind, and how far beyond chance is more than nothing, and is strong; as with access to rows
-    "gini": ("quantity", 0.1, 0.3),
-    "label_tv": ("labels", 0.03, 0.3),
-    "label_js": ("labels", 0.01, 0.15),
-    "feature_wasserstein": ("features", 0.03, 0.2),
-}
+KINDS = {"gini": "quantity", "label_tv": "labels", "label_js": "labels", "feature_wasserstein": "features"}  # of private estimates
 
 
 class Differences(NamedTuple):
@@ -33,10 +29,8 @@ def differences(fed: Federation, private: float | None, seed: int) -> Difference
 
     said = []
     for one in private_heterogeneity(fed, private, seed=seed).estimates:
-        kind, weak, strong = STEPS[one.key]
-        beyond = one.value - one.noise
-        word = "none" if beyond <= weak else "weak" if beyond < strong else "strong"
-        said.append({"kind": kind, "key": one.key, "name": one.name, "value": one.value, "chance": one.noise, "word": word})
+        word = word_of(one.key, one.value - one.noise)
+        said.append({"kind": KINDS[one.key], "key": one.key, "name": one.name, "value": one.value, "chance": one.noise, "word": word})
     note = f"How clients differ was measured from noised counts alone, with epsilon {private:g} per row in all; whether they call like inputs by different "
     return Differences(
         _words(said), tuple(said), note + "labels can't be told so. In the pilot clients reported how many of their rows were right, without noise."

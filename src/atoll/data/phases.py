@@ -24,7 +24,9 @@ def changing(table: Table, window: Window | None, concept: Concept | None, seed:
     every = _every(window, concept)
     periods, again = _periods(window, concept)
     distinct = list(dict.fromkeys(periods))
-    tables = [_in_state(table, state, window, concept, seed) for state in distinct]
+    windows = None if window is None else window.cut(table, generator(seed, "window"))
+    moved = {mix: table if concept is None else _moved(table, concept, mix, seed) for _, mix in distinct}
+    tables = [moved[mix] if window is None else moved[mix].take(_rows(table, windows == number, number, window)) for number, mix in distinct]
     first = make(tables[0])
     later = tuple(make(replace(one, standardise=None, shift=first.shift, scale=first.scale)) for one in tables[1:])
     about = tuple(_words(state, window, concept) for state in distinct)
@@ -53,23 +55,18 @@ def _periods(window: Window | None, concept: Concept | None) -> tuple[list[State
     return [(min(t, window.k - 1), states[t % len(states) if recurring else min(t, len(states) - 1)]) for t in range(n)], False
 
 
-def _in_state(table: Table, state: State, window: Window | None, concept: Concept | None, seed: int) -> Table:
-    number, mix = state
-    rows = np.ones(len(table.y), bool) if window is None else window.cut(table, generator(seed, "window")) == number
+def _moved(table: Table, concept: Concept, mix: tuple[int, float], seed: int) -> Table:
+    """The table under a concept."""
     assert table.owner is not None
-    if window is not None:
-        _check_rows(table, rows, number, window)
-    if concept is not None:
-        clients = len(table.names)
-        chosen = np.zeros(clients, bool)
-        chosen[generator(seed, "who changes").permutation(clients)[: max(1, round(concept.share * clients))]] = True
-        early = generator(seed, "who changes early").random(len(table.y))
-        table = concept.apply(table, mix, chosen[table.owner], early, generator(seed, "concepts"))
-    return table.take(rows) if window is not None else table
+    clients = len(table.names)
+    chosen = np.zeros(clients, bool)
+    chosen[generator(seed, "who changes").permutation(clients)[: max(1, round(concept.share * clients))]] = True
+    early = generator(seed, "who changes early").random(len(table.y))
+    return concept.apply(table, mix, chosen[table.owner], early, generator(seed, "concepts"))
 
 
-def _check_rows(table: Table, rows: np.ndarray, number: int, window: Window) -> None:
-    """AtollError where a client has too few rows in a window to train and to test."""
+def _rows(table: Table, rows: np.ndarray, number: int, window: Window) -> np.ndarray:
+    """The rows (bool) of a window. AtollError where a client has too few in it to train and to test."""
     assert table.owner is not None
     held = np.bincount(table.owner[rows], minlength=len(table.names))
     few = np.flatnonzero(held < 2)
@@ -77,6 +74,7 @@ def _check_rows(table: Table, rows: np.ndarray, number: int, window: Window) -> 
         mend = "Take fewer windows" + ("" if window.by == "client" or table.time is None else ", or cut each client's rows by themselves (by=client)")
         n, of = held[few[0]], f"{len(few)} of {len(held)} clients have fewer than 2"
         raise AtollError(f"Skew {window}: client {table.names[few[0]]!r} has {n} row{'' if n == 1 else 's'} in window {number + 1} ({of}). {mend}.")
+    return rows
 
 
 def _words(state: State, window: Window | None, concept: Concept | None) -> str:

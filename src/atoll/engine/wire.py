@@ -29,9 +29,13 @@ from atoll.engine.programs import compiled
 class Node:
     """One client: its rows, its private state (as bytes, as it would lie on its disk), and the programs it was asked to run."""
 
-    def __init__(self, client: int, data: Data, rows: Callable[[int], Any], seed: int):
-        self.client, self.data, self.rows, self._seed = client, data, rows, seed
+    def __init__(self, client: int, seed: int):
+        self.client, self._seed = client, seed
         self.state: bytes | None = None
+
+    def own(self, data: Data, rows: Callable[[int], Any]) -> None:
+        """Takes the place of the rows that it had; `rows` gives them to programs on the host."""
+        self.data, self._rows = data, rows
 
     def answer(self, job: Job, message: bytes, budget: float, run: Callable[..., Any]) -> tuple[bytes, float, int]:
         """Runs the job's program on a message; returns (reply, FLOPs, steps). The new private state stays here."""
@@ -63,7 +67,7 @@ class Node:
         task = job.task
         state = decode(self.state) if task.stateful and self.state is not None else ()
         random = host_generator(self._seed, f"{task.name} {self.client}", job.round)
-        x, y = self.rows(self.client)
+        x, y = self._rows(self.client)
         k = HostClient(self.client, job.round, x, y, random, task.model, state)
         out = task.program(k, shared) if mine is None else task.program(k, shared, mine)
         if task.stateful:
@@ -81,9 +85,9 @@ class Wire:
         self.seed = seed
         self.chunk = chunk_size(fed)
         self._fed, self._sizes = fed, longest(fed)
-        self._nodes = [Node(i, place_one(fed, i, self._sizes), HostRows(fed), seed) for i in range(facts.clients)]
+        self._nodes = [Node(i, seed) for i in range(facts.clients)]
         self._preview = Preview(seed)
-        self.phase = 0
+        self.enter(0)
 
     def begin(self, method_label: str) -> None:
         for node in self._nodes:
@@ -92,8 +96,9 @@ class Wire:
     def enter(self, phase: int) -> None:
         """From now on clients have the rows of this phase of the federation."""
         self.phase, fed = phase, self._fed.phases[phase]
+        rows = HostRows(fed)
         for i, node in enumerate(self._nodes):
-            node.data, node.rows = place_one(fed, i, self._sizes), HostRows(fed)
+            node.own(place_one(fed, i, self._sizes), rows)
 
     def close(self) -> None:
         pass

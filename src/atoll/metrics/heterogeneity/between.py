@@ -22,7 +22,7 @@ PAIRS = 300  # clients compared pair by pair, at most
 
 def by_sizes(sizes: np.ndarray) -> list[Measure]:
     """Inequality of sizes [clients]."""
-    return [measured("quantity", "gini", "Gini of sizes", gini(sizes), (0.1, 0.3))]
+    return [measured("quantity", "gini", "Gini of sizes", gini(sizes))]
 
 
 def by_counts(counts: np.ndarray, seed: int = 0) -> list[Measure]:
@@ -32,15 +32,15 @@ def by_counts(counts: np.ndarray, seed: int = 0) -> list[Measure]:
     drawn = [dealt_at_random(some, rng) for _ in range(SHUFFLES)]
     few = counts[np.sort(rng.permutation(len(counts))[:PAIRS])]
 
-    def against(key: str, name: str, of: Callable[[np.ndarray], float], steps: tuple[float, float] | None) -> Measure:
-        return measured("labels", key, name, of(counts), steps, [of(one) for one in drawn])
+    def against(key: str, name: str, of: Callable[[np.ndarray], float]) -> Measure:
+        return measured("labels", key, name, of(counts), [of(one) for one in drawn])
 
     found = [
-        against("label_tv", "total variation to all rows", lambda c: to_everybody(c, total_variation), (0.03, 0.3)),
-        against("label_js", "Jensen-Shannon to all rows, bits", lambda c: to_everybody(c, jensen_shannon), (0.01, 0.15)),
-        against("label_emd", "1-Wasserstein to all rows, if ordered", lambda c: to_everybody(c, earth_mover), None),
+        against("label_tv", "total variation to all rows", lambda c: to_everybody(c, total_variation)),
+        against("label_js", "Jensen-Shannon to all rows, bits", lambda c: to_everybody(c, jensen_shannon)),
+        against("label_emd", "1-Wasserstein to all rows, if ordered", lambda c: to_everybody(c, earth_mover)),
     ]
-    return [*found, measured("labels", "label_tv_pairs", "total variation between two clients", between_pairs(few, total_variation), None)]
+    return [*found, measured("labels", "label_tv_pairs", "total variation between two clients", between_pairs(few, total_variation))]
 
 
 def by_rows(sample: Sample, seed: int = 0) -> list[Measure]:
@@ -56,7 +56,7 @@ def _targets(sample: Sample, rng: np.random.Generator) -> list[Measure]:
         return []
     y = Sample(sample.y[:, None].astype(np.float64), None, sample.owner)
     drawn = [mean_wasserstein(y, rng.permutation(y.owner)) for _ in range(SHUFFLES)]
-    return [measured("labels", "target_wasserstein", "1-Wasserstein to all rows, deviations", mean_wasserstein(y, y.owner), (0.03, 0.3), drawn)]
+    return [measured("labels", "target_wasserstein", "1-Wasserstein to all rows, deviations", mean_wasserstein(y, y.owner), drawn)]
 
 
 def _features(sample: Sample, rng: np.random.Generator, seed: int) -> list[Measure]:
@@ -64,13 +64,13 @@ def _features(sample: Sample, rng: np.random.Generator, seed: int) -> list[Measu
     rows, scores = owner_scores(sample, seed)
     strata, one = rows.strata, np.zeros(len(rows.owner), np.int64)
     apart = mean_wasserstein(sample, sample.owner)
-    found = [measured("features", "feature_wasserstein", "1-Wasserstein to all rows, deviations", apart, (0.03, 0.2), moved)]
+    found = [measured("features", "feature_wasserstein", "1-Wasserstein to all rows, deviations", apart, moved)]
     if scores.shape[1]:
         within, over = ranks(scores, strata), ranks(scores, one)
         told = [area(within, rows.shuffled(rng), strata) for _ in range(SHUFFLES)]
         found += [
-            measured("features", "owner_auc", "AUC of telling whose a row is", area(over, rows.owner, one), None),
-            measured("features", "owner_auc_same_label", "the same, among rows of one label", area(within, rows.owner, strata), (0.03, 0.15), told),
+            measured("features", "owner_auc", "AUC of telling whose a row is", area(over, rows.owner, one)),
+            measured("features", "owner_auc_same_label", "the same, among rows of one label", area(within, rows.owner, strata), told),
         ]
     return found
 
@@ -86,9 +86,9 @@ def _preference(sample: Sample, rng: np.random.Generator) -> list[Measure]:
     shuffled = [one.excess for _ in range(SHUFFLES) if (one := disagreement(like, sample.y, sample.shuffled(rng))) is not None]
     if found is None or not shuffled:
         return nothing
-    return [measured("preference", "disagreement", name, found.excess, (0.03, 0.2), shuffled)]
+    return [measured("preference", "disagreement", name, found.excess, shuffled)]
 
 
 def by_attackers(attackers: np.ndarray | None, clients: int) -> list[Measure]:
     """Share of clients that are marked. attackers: bool [clients] or None."""
-    return [measured("attack", "attackers", "share of clients marked", 0.0 if attackers is None else float(attackers.sum()) / clients, (0.0, 0.1))]
+    return [measured("attack", "attackers", "share of clients marked", 0.0 if attackers is None else float(attackers.sum()) / clients)]

@@ -11,6 +11,16 @@ import numpy as np
 
 SHUFFLES = 20  # draws from which chance is worked out
 SIGMAS = 3.0
+STEPS = {  # measure -> how far beyond chance is more than nothing, and is strong; measures that are missing have no word
+    "gini": (0.1, 0.3),
+    "label_tv": (0.03, 0.3),
+    "label_js": (0.01, 0.15),
+    "target_wasserstein": (0.03, 0.3),
+    "feature_wasserstein": (0.03, 0.2),
+    "owner_auc_same_label": (0.03, 0.15),
+    "disagreement": (0.03, 0.2),
+    "attackers": (0.0, 0.1),
+}
 
 
 class Measure(NamedTuple):
@@ -29,14 +39,20 @@ class Measure(NamedTuple):
         return self._asdict()
 
 
-def measured(kind: str, key: str, name: str, value: float, steps: tuple[float, float] | None, drawn: list[float] | None = None) -> Measure:
-    """A measure and its word. steps: how far beyond chance is more than nothing, and is strong; None: no word. drawn: what chance alone gives."""
+def word_of(key: str, beyond: float) -> str:
+    """none, weak or strong, by how far a measure lies beyond what chance gives; "" for one that has no word."""
+    if key not in STEPS:
+        return ""
+    weak, strong = STEPS[key]
+    return "none" if beyond <= weak else "weak" if beyond < strong else "strong"
+
+
+def measured(kind: str, key: str, name: str, value: float, drawn: list[float] | None = None) -> Measure:
+    """A measure and its word. drawn: what chance alone gives."""
     if value != value:
         return Measure(kind, key, name, None, None, None, "")
     chance, limit = (None, None) if drawn is None else (float(np.mean(drawn)), float(np.mean(drawn) + SIGMAS * np.std(drawn, ddof=1)))
-    word = ""
-    if steps is not None:
-        beyond = value - (chance or 0.0)
-        nothing = beyond <= steps[0] or (limit is not None and value <= limit)
-        word = "none" if nothing else "weak" if beyond < steps[1] else "strong"
+    word = word_of(key, value - (chance or 0.0))
+    if word and limit is not None and value <= limit:
+        word = "none"
     return Measure(kind, key, name, value, chance, limit, word)
