@@ -326,16 +326,16 @@ class LookInOrder:
 
 @pytest.mark.parametrize("engine", ["simulate", "loop", "wire"])
 def test_rows_can_be_mapped_in_order(engine):
-    """Room is that of the longest client, 14 rows; what lies behind a client's rows is zero."""
+    """Room is that of the longest client, 14 rows, rounded up to 16; what lies behind a client's rows is zero."""
     training = begin(LookInOrder(), numbered(), models=("softmax",), engine=engine)
     training.start()
     seen = training.server
     for i, (first, n) in enumerate([(0, 9), (9, 14), (23, 3)]):
         own, new = np.arange(first, first + n), np.array([100, 101, 102])
-        np.testing.assert_array_equal(seen.rows[i], np.pad(own, (0, 14 - n)))
-        np.testing.assert_array_equal(seen.made[i], np.pad(np.concatenate([own, new]), (0, 14 + 5 - n - 3)))
-        np.testing.assert_array_equal(seen.instead[i], np.pad(100 + np.arange(n - 1), (0, 14 - n + 1)))
-        np.testing.assert_array_equal(seen.third[i], np.pad(own[own % 3 == 0], (0, 14 - (own % 3 == 0).sum())))
+        np.testing.assert_array_equal(seen.rows[i], np.pad(own, (0, 16 - n)))
+        np.testing.assert_array_equal(seen.made[i], np.pad(np.concatenate([own, new]), (0, 16 + 5 - n - 3)))
+        np.testing.assert_array_equal(seen.instead[i], np.pad(100 + np.arange(n - 1), (0, 16 - n + 1)))
+        np.testing.assert_array_equal(seen.third[i], np.pad(own[own % 3 == 0], (0, 16 - (own % 3 == 0).sum())))
 
 
 def test_a_clients_own_key_is_the_same_in_every_program_and_round():

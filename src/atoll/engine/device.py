@@ -13,6 +13,7 @@ from atoll.core.rows import Flat
 from atoll.data.federation import Federation
 
 FIXED = 8  # what a pass costs beside its rows, in rows
+CHUNKS = (16, 32, 64, 128)  # rows per pass where their order does not matter; larger ones are slower on a CPU
 
 
 def place(fed: Federation) -> tuple[Data, ...]:
@@ -55,7 +56,15 @@ def longest(fed: Federation) -> dict[str, int]:
 
 
 def rooms(sizes: dict[str, int]) -> dict[str, jax.Array]:
-    return {split: jnp.zeros((sizes[split], 0)) for split in SPLITS}
+    """Bounds on the rows of a client, rounded up: programs are compiled for them, and federations that differ little (other seeds, milder skews) share these."""
+    train, most = (rounded_up(n) for n in (sizes["train"], max(sizes.values())))
+    return {split: jnp.zeros((train if split == "train" else most, 0)) for split in SPLITS}
+
+
+def rounded_up(n: int) -> int:
+    """The least of 1, 2, 3, 4, 6, 8, 12, 16, 24, ... (powers of two and the numbers midway) that is not below n."""
+    power = 1 << (n - 1).bit_length()
+    return power * 3 // 4 if n <= power * 3 // 4 and power >= 4 else power
 
 
 def public_rows(fed: Federation) -> Flat | None:
@@ -74,9 +83,9 @@ def _per_value(value: np.ndarray | float, shape: tuple[int, ...]) -> jax.Array:
 
 
 def chunk_size(fed: Federation) -> int:
-    """Rows per pass for means and scoring: the size from 16 to 128 with which the least is computed for nothing (larger batches are slower on a CPU)."""
+    """Rows per pass for means and scoring: the size with which the least is computed for nothing. The choice is small, so that federations share programs."""
     counts, clients = np.unique(np.concatenate([phase.count[split] for phase in fed.phases for split in SPLITS]), return_counts=True)
-    sizes = np.arange(16, 129, 4)
+    sizes = np.asarray(CHUNKS)
     passes = -(-counts[:, None] // sizes)
     return int(sizes[np.argmin(clients @ (passes * (sizes + FIXED)))])
 
