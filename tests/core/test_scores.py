@@ -3,10 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from atoll.core.program import area
+from atoll.data import load
+from atoll.engine.device import mixed
 from atoll.methods.fedavg_ft import FedAvgFT
 from tests.harness import federation, linear, quadratics, train
 
@@ -61,3 +65,32 @@ def test_regression_has_neither():
     rows = train(FedAvgFT(lr=0.1, batch=0), quadratics([1.0, 2.0], [0.0, 1.0]), 1, **linear()).training.evaluate()
     assert rows["balanced"].is_nan().all()
     assert rows["auc"].is_nan().all()
+
+
+@pytest.mark.parametrize("engine", ["simulate", "loop", "wire"])
+def test_every_clients_model_is_scored_on_rows_of_all_clients(engine):
+    """Every other test row of the 22; personal models and the common one are worked out here."""
+    fed, method = people(3), FedAvgFT(lr=0.1, batch=4)
+    trained = train(method, fed, 1, models=("softmax",), engine=engine, mix=11)
+    found = trained.training.evaluate().filter(pl.col("split") == "mix")
+    assert set(found["rows"]) == {11}
+    at = fed.start["test"][0] + 2 * np.arange(11)
+    w = trained.server.tree["head"]
+    right = ((fed.x[at] @ np.asarray(w["kernel"]) + np.asarray(w["bias"])).argmax(1) == fed.y[at]).sum()
+    assert found.filter(model="global")["correct"].to_list() == [right] * 3
+    plain = train(method, fed, 1, models=("softmax",), engine=engine)
+    own = found.filter(model="personal").sort("client")["loss"]
+    assert len(set(own)) == 3  # every client has fine-tuned on rows of its own
+    everything = trained.training.evaluate().filter(pl.col("split") != "mix")
+    assert_frame_equal(everything, plain.training.evaluate(), rel_tol=1e-5)
+
+
+def test_a_mix_larger_than_the_test_rows_is_all_of_them_and_it_follows_the_phases():
+    fed = people(3)
+    assert [len(part.y) for part in mixed(fed, 100)] == [22]
+    np.testing.assert_array_equal(mixed(fed, 22)[0].y, fed.y[fed.start["test"][0] :])
+    assert mixed(fed, 0) == (None,)
+    moving = load("digits", skew=["iid", "concept:2,every=3,kind=abrupt"], clients=4, limit=200)
+    for part, phase in zip(mixed(moving, 10), moving.phases, strict=True):
+        own = np.concatenate([phase.y[s : s + n] for s, n in zip(phase.start["test"], phase.count["test"], strict=True)])
+        np.testing.assert_array_equal(part.y, own[np.arange(10) * len(own) // 10])

@@ -156,6 +156,17 @@ def test_scores_are_of_the_round_given_and_of_clients_with_rows():
     assert metrics.client_scores(rows, chosen, regression=False, seen=False)["client"].to_list() == [2]
 
 
+@pytest.mark.parametrize("regression", [False, True])
+def test_forgotten_is_what_personal_models_are_worse_on_rows_of_all_clients(regression):
+    def on(method: str, model: str, **score) -> list[dict]:
+        return [{"method": method, "client": i, "model": model, "split": "mix", **score} for i in range(2)]
+
+    common = {"correct": 8.0, "loss": 2.0}
+    rows = [*on("A", "personal", correct=3.0, loss=7.0), *on("A", "global", **common), *on("Local", "personal", **common), {"method": "B", "correct": 0.0}]
+    found = metrics.forgotten(clients(*rows), pl.DataFrame({"method": ["A", "Local", "B"], "round": [1, 1, 1]}), regression=regression)
+    assert found.rows() == [("A", pytest.approx(0.5))]
+
+
 def test_hurt_compares_each_client_with_itself_and_a_tie_does_not_hurt():
     """Local 5, 5, 5, 5 right; A 4, 5, 6, 0: two of four are worse off, though the mean hides who."""
     both = pl.concat([scored((10, 5), (10, 5), (10, 5), (10, 5), method="Local"), scored((10, 4), (10, 5), (10, 6), (10, 0))])

@@ -19,7 +19,7 @@ from atoll.core.rows import Batch, Flat, Rows
 from atoll.core.work import Work
 
 SPLITS = ("train", "validation", "test")
-SCORED = ("validation", "test")
+SCORED = ("validation", "test", "mix")  # mix: rows of all clients, where there are such
 MODELS = {"personal": "personalize", "global": "global_model", "before": "before"}  # what is scored -> the method's function that gives it
 
 
@@ -31,6 +31,7 @@ class Data(NamedTuple):
     count: dict[str, Array]
     room: dict[str, Array]  # split -> [most rows of a client, 0]: no bytes; its shape is known when a program is compiled
     public: Flat | None
+    mix: Flat | None = None  # some test rows of all clients, on which a client's model is scored to see what it knows beyond the client's own
 
 
 class Outcome(NamedTuple):
@@ -86,28 +87,37 @@ class Task:
     def _view(self, data: Data, at: Context, work: Work, state: Any) -> Client:
         key = jax.random.fold_in(at.key, at.id)
         train = _rows(data, "train", at, key, work, self.model, self.chunk)
-        public = None
-        if data.public is not None:
-            n = data.public.y.shape[0]
-            public = Rows(data.public, self.model.input_shape, jnp.int32(0), jnp.int32(n), key, at.budget, work, self.chunk, n)
+        public = None if data.public is None else _whole(data.public, at, key, work, self.model, self.chunk)
         given = {"state": state} if self.stateful else {}
         return Client(id=at.id, round=at.round, key=key, common_key=at.common, model=self.model, train=train, public=public, work=work, **given)
 
 
 def _rows(data: Data, split: str, at: Context, key: Array, work: Work, model: Model, chunk: int) -> Rows:
-    """The rows of a split of the client whose call `at` is."""
+    """The rows of a split of the client whose call `at` is; the mix is the same for all clients."""
+    if split == "mix":
+        assert data.mix is not None
+        return _whole(data.mix, at, key, work, model, chunk)
     start, count, room = data.start[split][at.row], data.count[split][at.row], len(data.room[split])
     return Rows(data.flat, model.input_shape, start, count, key, at.budget, work, chunk, room)
 
 
-class Score(NamedTuple):
-    """How one client's rows are predicted; axes [model: as MODELS; split: validation, test]. NaN stands for "no such model" and for what makes no sense."""
+def _whole(flat: Flat, at: Context, key: Array, work: Work, model: Model, chunk: int) -> Rows:
+    """All rows of flat arrays."""
+    n = flat.y.shape[0]
+    return Rows(flat, model.input_shape, jnp.int32(0), jnp.int32(n), key, at.budget, work, chunk, n)
 
-    rows: Array  # float32 [3, 2]
-    correct: Array  # float32 [3, 2], sum over rows
-    loss: Array  # float32 [3, 2], sum over rows
-    balanced: Array  # float32 [3, 2], share of rows that are right, mean over the labels that the client's rows have; classification only
-    auc: Array  # float32 [3, 2], area under the ROC curve, where there are two labels and the client has rows of both
+
+class Score(NamedTuple):
+    """How one client's rows are predicted; axes [model: as MODELS; split: as SCORED, the mix where there is one].
+
+    NaN stands for "no such model" and for what makes no sense.
+    """
+
+    rows: Array  # float32 [3, splits]
+    correct: Array  # float32 [3, splits], sum over rows
+    loss: Array  # float32 [3, splits], sum over rows
+    balanced: Array  # float32 [3, splits], share of rows that are right, mean over the labels that the client's rows have; classification only
+    auc: Array  # float32 [3, splits], area under the ROC curve, where there are two labels and the client has rows of both
 
 
 class Sums(NamedTuple):
@@ -129,7 +139,7 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores what a client predicts with. Adapting sees train rows only; validation and test rows are shown to `predict` alone."""
+    """Scores what a client predicts with. Adapting sees train rows only; validation rows, test rows and the mix are shown to `predict` alone."""
 
     method: Any
     model: Model
@@ -159,11 +169,12 @@ class Evaluation:
         return getattr(self.method, name)(k, shared) if hasattr(self.method, name) else None
 
     def _score(self, k: Client, w: Any, data: Data, at: Context, work: Work) -> Score:
+        splits = SCORED if data.mix is not None else SCORED[:2]
         if w is None:
-            nothing = jnp.full(len(SCORED), jnp.nan)
+            nothing = jnp.full(len(splits), jnp.nan)
             return Score(nothing, nothing, nothing, nothing, nothing)
         scores = []
-        for split in SCORED:
+        for split in splits:
             rows = _rows(data, split, at, k.key, work, self.model, self.chunk)
             sums = rows.sum(lambda batch: score_rows(k.model.task, self._predicted(k, w, batch), batch))
             scores.append(Score(sums.rows, sums.correct, sums.loss, _balanced(sums), self._auc(k, w, rows)))

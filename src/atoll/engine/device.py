@@ -16,8 +16,8 @@ FIXED = 8  # what a pass costs beside its rows, in rows
 CHUNKS = (16, 32, 64, 128)  # rows per pass where their order does not matter; larger ones are slower on a CPU
 
 
-def place(fed: Federation) -> tuple[Data, ...]:
-    """All rows of all clients in each phase of the federation: the same arrays, with tables that say where the phase's rows lie.
+def place(fed: Federation, mix: int = 0) -> tuple[Data, ...]:
+    """All rows of all clients in each phase of the federation: the same arrays, with tables that say where the phase's rows lie. mix: as in `mixed`.
 
     The last entry of the tables is the pool of the seen clients' train rows (which are contiguous from the phase's first row on).
     """
@@ -25,19 +25,22 @@ def place(fed: Federation) -> tuple[Data, ...]:
     x, y = (getattr(fed, name) if len(phases) == 1 else np.concatenate([getattr(phase, name) for phase in phases]) for name in ("x", "y"))
     rows, room, public = flat(fed, x, y), rooms(longest(fed)), public_rows(fed)
     placed = []
-    for phase in phases:
+    for phase, mixture in zip(phases, mixed(fed, mix), strict=True):
         start, count = {}, {}
         for split in SPLITS:
             pooled = int(phase.count["train"][: fed.seen].sum()) if split == "train" else 0
             start[split] = jnp.asarray(np.append(phase.start[split], 0) + first, jnp.int32)
             count[split] = jnp.asarray(np.append(phase.count[split], pooled), jnp.int32)
-        placed.append(Data(rows, start, count, room, public))
+        placed.append(Data(rows, start, count, room, public, mixture))
         first += len(phase.x)
     return tuple(placed)
 
 
-def place_one(fed: Federation, client: int, sizes: dict[str, int]) -> Data:
-    """The rows of one client alone in one phase, as a node holds them. Padded to `sizes` so that all nodes run one compiled program; padding is never read."""
+def place_one(fed: Federation, client: int, sizes: dict[str, int], mixture: Flat | None = None) -> Data:
+    """The rows of one client alone in one phase, as a node holds them. Padded to `sizes` so that all nodes run one compiled program; padding is never read.
+
+    mixture: rows of all clients of that phase, to score on.
+    """
     xs, ys, start, count, at = [], [], {}, {}, 0
     for split in SPLITS:
         first, n = int(fed.start[split][client]), int(fed.count[split][client])
@@ -47,7 +50,7 @@ def place_one(fed: Federation, client: int, sizes: dict[str, int]) -> Data:
             parts.append(part)
         start[split], count[split] = jnp.asarray([at], jnp.int32), jnp.asarray([n], jnp.int32)
         at += sizes[split]
-    return Data(flat(fed, np.concatenate(xs), np.concatenate(ys)), start, count, rooms(sizes), public_rows(fed))
+    return Data(flat(fed, np.concatenate(xs), np.concatenate(ys)), start, count, rooms(sizes), public_rows(fed), mixture)
 
 
 def longest(fed: Federation) -> dict[str, int]:
@@ -65,6 +68,19 @@ def rounded_up(n: int) -> int:
     """The least of 1, 2, 3, 4, 6, 8, 12, 16, 24, ... (powers of two and the numbers midway) that is not below n."""
     power = 1 << (n - 1).bit_length()
     return power * 3 // 4 if n <= power * 3 // 4 and power >= 4 else power
+
+
+def mixed(fed: Federation, rows: int) -> tuple[Flat | None, ...]:
+    """For each phase `rows` test rows of all seen clients, or all where there are fewer: evenly spaced, so clients are in it in proportion. None for no rows."""
+    if not rows:
+        return (None,) * len(fed.phases)
+    there = [int(phase.count["test"][: fed.seen].sum()) for phase in fed.phases]  # they lie side by side
+    rows = min(rows, *there)
+    made = []
+    for phase, n in zip(fed.phases, there, strict=True):
+        at = int(phase.start["test"][0]) + np.arange(rows) * n // rows
+        made.append(flat(phase, phase.x[at], phase.y[at]))
+    return tuple(made)
 
 
 def public_rows(fed: Federation) -> Flat | None:

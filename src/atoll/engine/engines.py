@@ -31,14 +31,16 @@ def make_engine(
     lanes: int | None = None,
     together: int | None = None,
     state_folder: Path | None = None,
+    mix: int = 0,
 ) -> Exchange:
-    """An engine for one run. `threads`, `lanes`, `together` and `state_folder` concern the simulator only; see Simulate."""
+    """An engine for one run. `threads`, `lanes`, `together` and `state_folder` concern the simulator only; see Simulate. mix: test rows of all clients on which
+    every client's model is scored too."""
     check_engine(name)
     executor: Executor
     if name == "simulate":
-        executor = Simulate(fed, facts, seed, threads=threads, lanes=lanes, together=together, state_folder=state_folder)
+        executor = Simulate(fed, facts, seed, threads=threads, lanes=lanes, together=together, state_folder=state_folder, mix=mix)
     elif name == "loop":
-        executor = Loop(fed, facts, seed)
+        executor = Loop(fed, facts, seed, mix=mix)
     else:
-        executor = Wire(fed, facts, seed)
+        executor = Wire(fed, facts, seed, mix=mix)
     return Exchange(executor, facts)

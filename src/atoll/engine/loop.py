@@ -30,9 +30,9 @@ class Loop:
 
     name = "loop"
 
-    def __init__(self, fed: Federation, facts: Facts, seed: int):
+    def __init__(self, fed: Federation, facts: Facts, seed: int, *, mix: int = 0):
         self.seed = seed
-        self._fed, self._placed = fed, place(fed)
+        self._fed, self._placed = fed, place(fed, mix)
         self.chunk = chunk_size(fed)
         self.enter(0)
         self._preview = Preview(seed)

@@ -55,11 +55,12 @@ class Simulate:
         lanes: int | None = None,
         together: int | None = None,
         state_folder: Path | None = None,
+        mix: int = 0,
     ):
         if any(n is not None and n < 1 for n in (threads, lanes, together)):
             raise AtollError(f"The simulator needs at least one thread, lane and client at a time (threads={threads}, lanes={lanes}, together={together}).")
         self.seed, self.lanes, self.together, self.threads = seed, lanes or default_lanes(), together, threads or cores()
-        self._fed, self._placed = fed, place(fed)
+        self._fed, self._placed = fed, place(fed, mix)
         self.chunk = chunk_size(fed)
         self._preview = Preview(seed)
         self.enter(0)

@@ -18,7 +18,7 @@ from atoll.core.method import is_on_host
 from atoll.core.program import Context, Data, Joined
 from atoll.data.federation import Federation
 from atoll.engine.codec import decode, encode
-from atoll.engine.device import chunk_size, longest, nbytes, place_one
+from atoll.engine.device import chunk_size, longest, mixed, nbytes, place_one
 from atoll.engine.exchange import Job, Part
 from atoll.engine.host import HostClient, HostRows
 from atoll.engine.loop import fold_replies, fresh_state
@@ -81,10 +81,10 @@ class Wire:
 
     name = "wire"
 
-    def __init__(self, fed: Federation, facts: Facts, seed: int):
+    def __init__(self, fed: Federation, facts: Facts, seed: int, *, mix: int = 0):
         self.seed = seed
         self.chunk = chunk_size(fed)
-        self._fed, self._sizes = fed, longest(fed)
+        self._fed, self._sizes, self._mixed = fed, longest(fed), mixed(fed, mix)
         self._nodes = [Node(i, seed) for i in range(facts.clients)]
         self._preview = Preview(seed)
         self.enter(0)
@@ -98,7 +98,7 @@ class Wire:
         self.phase, fed = phase, self._fed.phases[phase]
         rows = HostRows(fed)
         for i, node in enumerate(self._nodes):
-            node.own(place_one(fed, i, self._sizes), rows)
+            node.own(place_one(fed, i, self._sizes, self._mixed[phase]), rows)
 
     def close(self) -> None:
         pass

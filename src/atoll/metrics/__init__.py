@@ -9,7 +9,7 @@ from atoll.metrics.clusters import agreement, memberships
 from atoll.metrics.compare import Paired, coincide, paired
 from atoll.metrics.cost import costs, state_per_client
 from atoll.metrics.curves import convergence
-from atoll.metrics.quality import by_label, client_scores, hurt, mean_loss, summary
+from atoll.metrics.quality import by_label, client_scores, forgotten, hurt, mean_loss, summary
 from atoll.metrics.ranks import Ranking, critical_difference, ranking, ranks, record
 from atoll.metrics.repeats import Difference, repeated
 from atoll.metrics.target import front, to_target

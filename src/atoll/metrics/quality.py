@@ -12,9 +12,9 @@ def client_scores(
 ) -> pl.DataFrame:
     """The score of every client at the round given for its method.
 
-    rounds: [method, round]. model: "personal", "global" or "before"; seen: the clients that took part, or those held out. Returns
-    [method, client, joined, rows, total, score]: score = total / rows is an accuracy in 0..1 or, for regression, a mean loss. Clients without rows in
-    `split` have no score and are left out.
+    rounds: [method, round]. model: "personal", "global" or "before"; split: "validation", "test" or "mix" (rows of all clients); seen: the clients that took
+    part, or those held out. Returns [method, client, joined, rows, total, score]: score = total / rows is an accuracy in 0..1 or, for regression, a mean
+    loss. Clients without rows in `split` have no score and are left out.
     """
     rows = _rows_at(clients, rounds, model, split, seen)
     scored = rows.with_columns(amount(regression).alias("total"), (amount(regression) / pl.col("rows")).alias("score"))
@@ -67,6 +67,20 @@ def hurt(scores: pl.DataFrame, reference: str, *, regression: bool) -> pl.DataFr
     shares = both.group_by("method", maintain_order=True).agg(worse.mean().alias("hurt"), finite.alias("finite"))
     told = pl.col("finite") & (pl.col("method") != reference)
     return shares.select("method", pl.when(told).then(pl.col("hurt")).alias("hurt"))
+
+
+def forgotten(clients: pl.DataFrame, rounds: pl.DataFrame, *, regression: bool) -> pl.DataFrame:
+    """By how much personal models are worse on rows of all clients (split "mix") than the common model: [method, forgotten]; negative: better.
+
+    Methods without a common model, and runs that were not scored on such rows, are left out.
+    """
+    own, common = (
+        summary(client_scores(clients, rounds, regression=regression, model=model, split="mix"), regression=regression).select("method", "weighted")
+        for model in ("personal", "global")
+    )
+    both = own.join(common, on="method", suffix="_common", maintain_order="left")
+    worse = pl.col("weighted") - pl.col("weighted_common") if regression else pl.col("weighted_common") - pl.col("weighted")
+    return both.select("method", worse.alias("forgotten"))
 
 
 def by_label(clients: pl.DataFrame, rounds: pl.DataFrame) -> pl.DataFrame:

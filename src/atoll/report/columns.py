@@ -87,6 +87,8 @@ def _quality(d: Digest) -> list[Column]:
         Column(f"global_{u}_std", "global std", "Standard deviation over clients of the common model's score (ddof 1)", show, "low"),
         Column(f"global_{u}_worst", "global worst 10 %", "The common model on its worst tenth of clients", show, good),
         Column(f"before_{u}", f"before\nFT {sign}", f"Test {name} of personal models before fine-tuning, unless they are the common one", show, good, rank=4),
+        Column(f"mix_{u}", f"all clients'\nrows {sign}", f"Test {name} of personal models on rows of all clients", show, good, rank=4),
+        Column("forgotten", f"forgotten\n{sign}", f"By how much this {name} is worse than the common model's on the same rows", show, "low", rank=5),
         Column(f"last_{u}", f"last\nround {sign}", f"Test {name} after the last round, whatever the validation rows say", show, good, rank=5),
         Column(f"start_{u}", f"before training {sign}", f"Test {name} of personal models before the first round: what adapting alone gives", show),
         *([] if d.regression else more),

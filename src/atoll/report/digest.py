@@ -86,6 +86,7 @@ def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.Dat
     last = metrics.client_scores(clients, chosen.select("method", pl.col("last").alias("round")), regression=run.regression)
     first = metrics.client_scores(clients, chosen.select("method", pl.lit(0).alias("round")), regression=run.regression)
     before = metrics.client_scores(clients, chosen, regression=run.regression, model="before")
+    mix = metrics.client_scores(clients, chosen, regression=run.regression, split="mix")
     table = _methods(run)
     parts = [
         chosen.select("method", "round", pl.col("validation").alias(f"validation_{unit}")),
@@ -97,6 +98,8 @@ def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.Dat
         _quality(unseen, unit, "unseen_"),
         _quality(first, unit, "start_").select("method", f"start_{unit}"),
         _quality(last, unit, "last_").select("method", f"last_{unit}"),
+        _quality(mix, unit, "mix_").select("method", f"mix_{unit}"),
+        metrics.forgotten(clients, chosen, regression=run.regression),
         scores.group_by("method").agg((~pl.col("joined")).sum().alias("never_trained")),
     ]
     if not run.regression:

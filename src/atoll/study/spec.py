@@ -63,6 +63,7 @@ class Spec(Section):
     select: str = "uniform"  # who is asked: a selector, with its settings as in "tifl:tiers=3,policy=fast"
     seed: int = Field(0, ge=0)
     eval_every: int | None = Field(None, ge=1)  # rounds; default: about 25 evaluations a run
+    mix: int = Field(0, ge=0)  # test rows of all clients on which every client's model is scored too; 0: none
     checkpoint_every: int = Field(1, ge=1)  # rounds
     dropout: float = Field(0.0, ge=0, le=1)
     stragglers: float = Field(0.0, ge=0, le=1)

@@ -156,15 +156,16 @@ class Training:
         if not there[0]:
             kinds.insert(0, ("personal", 1))  # the common model stands for both
         names, at = [name for name, _ in kinds], [place for _, place in kinds]
-        each = len(kinds) * len(SCORED)  # rows of a client
+        splits = SCORED[: scores.rows.shape[-1]]
+        each = len(kinds) * len(splits)  # rows of a client
         columns = {
             "method": pl.repeat(self.label, len(ids) * each, eager=True),
             "round": np.full(len(ids) * each, self.round),
             "client": np.repeat(ids, each),
             "seen": np.repeat(ids < self.federation.seen, each),
             "joined": np.repeat(joined, each),
-            "split": np.tile(SCORED, len(ids) * len(kinds)),
-            "model": np.tile(np.repeat(names, len(SCORED)), len(ids)),
+            "split": np.tile(splits, len(ids) * len(kinds)),
+            "model": np.tile(np.repeat(names, len(splits)), len(ids)),
             **{name: getattr(scores, name)[:, at].reshape(-1) for name in ("rows", "correct", "loss")},
             "cluster": pl.Series(np.repeat(cluster, each)).replace(-1, None),  # null: in no cluster
             **{name: getattr(scores, name)[:, at].reshape(-1) for name in ("balanced", "auc")},
