@@ -59,7 +59,7 @@ def longest(fed: Federation) -> dict[str, int]:
 
 
 def rooms(sizes: dict[str, int]) -> dict[str, jax.Array]:
-    """Bounds on the rows of a client, rounded up: programs are compiled for them, and federations that differ little (other seeds, milder skews) share these."""
+    """Bounds on the rows of a client, rounded up: programs are compiled for them, and federations that differ little (in their seed, say) share these."""
     train, most = (rounded_up(n) for n in (sizes["train"], max(sizes.values())))
     return {split: jnp.zeros((train if split == "train" else most, 0)) for split in SPLITS}
 
@@ -71,7 +71,10 @@ def rounded_up(n: int) -> int:
 
 
 def mixed(fed: Federation, rows: int) -> tuple[Flat | None, ...]:
-    """For each phase `rows` test rows of all seen clients, or all where there are fewer: evenly spaced, so clients are in it in proportion. None for no rows."""
+    """For each phase so many test rows of all seen clients, or all where there are fewer. They are evenly spaced, so clients are in it in proportion.
+
+    None for no rows.
+    """
     if not rows:
         return (None,) * len(fed.phases)
     there = [int(phase.count["test"][: fed.seen].sum()) for phase in fed.phases]  # they lie side by side

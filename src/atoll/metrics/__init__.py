@@ -27,6 +27,7 @@ __all__ = [
     "convergence",
     "costs",
     "critical_difference",
+    "forgotten",
     "front",
     "hurt",
     "mean_loss",
