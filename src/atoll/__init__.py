@@ -16,20 +16,35 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from atoll.advice import Advice, advise
-    from atoll.api import Result, resume, run
+    from atoll.api import Result, StudyResult, resume, run, run_study
     from atoll.core.errors import AtollError
     from atoll.data import load
     from atoll.metrics.heterogeneity import heterogeneity
     from atoll.study.private import private_heterogeneity
 
-__all__ = ["Advice", "AtollError", "Result", "__version__", "advise", "heterogeneity", "load", "private_heterogeneity", "resume", "run"]
+__all__ = [
+    "Advice",
+    "AtollError",
+    "Result",
+    "StudyResult",
+    "__version__",
+    "advise",
+    "heterogeneity",
+    "load",
+    "private_heterogeneity",
+    "resume",
+    "run",
+    "run_study",
+]
 
 _WHERE = {
     "advise": "atoll.advice",
     "Advice": "atoll.advice",
     "run": "atoll.api",
     "resume": "atoll.api",
+    "run_study": "atoll.api",
     "Result": "atoll.api",
+    "StudyResult": "atoll.api",
     "load": "atoll.data",
     "AtollError": "atoll.core.errors",
     "heterogeneity": "atoll.metrics.heterogeneity",

@@ -13,6 +13,7 @@ from atoll.core.errors import AtollError
 from atoll.core.model import Model
 from atoll.data.federation import Federation
 from atoll.study.run import Plan, Watcher, changed, execute, make_plan, open_plan, path_of
+from atoll.study.schedule import StudyWatcher
 from atoll.study.spec import Spec, make_spec
 
 
@@ -94,6 +95,65 @@ def run(
     made = tuple(m for m in models if isinstance(m, Model)) or None
     plan = make_plan(spec, federation, None if named or not methods else list(methods), made)
     return Result(execute(plan, new_folder(spec, out), watcher, command="atoll.run(...)"))
+
+
+class StudyResult:
+    """A study as far as it is finished. `folder` holds everything; tables are read from there."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """One row per cell, seed and method: what is varied, then all columns of the comparison."""
+        from atoll.report.study_export import table_of_all
+        from atoll.report.study_results import open_results
+
+        return table_of_all(open_results(self.folder))
+
+    def show(self) -> None:
+        """Prints scores by method and cell, what they say, and warnings."""
+        from rich.console import Console
+
+        from atoll.report.study_results import open_results
+        from atoll.report.study_table import print_study
+
+        print_study(open_results(self.folder), Console())
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Writes the report as one HTML file (default: report.html in the study's folder), beside it CSV, JSON and LaTeX; returns its path."""
+        from atoll.report.study_page import write_study_report
+        from atoll.report.study_results import open_results
+
+        return write_study_report(open_results(self.folder), None if out is None else Path(out))
+
+
+def run_study(
+    what: str | Path | dict[str, Any], *, processes: int = 1, out: str | Path | None = None, watcher: StudyWatcher | None = None
+) -> StudyResult:
+    """Carries out a study, or goes on with one, and returns what came of it.
+
+    what: a TOML file, the name of a ready-made study, the folder of a study, or what such a file says as nested values ({"base": ..., "grid": ...}). processes:
+    runs at a time, each in a process of its own; so a method of your own must be importable ("module:Class"). out: its folder (default: studies/<name>).
+    AtollError for anything that can't be, and, after all other runs, for runs that failed: what is finished stays, and the same call tries these again.
+    """
+    from atoll.study.find import find
+    from atoll.study.grid import make_study
+    from atoll.study.schedule import carry_out
+
+    target = None if out is None else Path(out)
+    if isinstance(what, dict):
+        made = make_study(what, "study")
+        folder = target or Path("studies") / made.name
+    else:
+        made, folder = find(what, target)
+    outcomes = carry_out(made, folder, processes, watcher, command="atoll.run_study(...)")
+    failed = [f"{one.run.cell.title}, seed {one.run.seed}: {one.why}" for one in outcomes if one.state == "failed"]
+    if failed:
+        raise AtollError(f"{len(failed)} of {len(outcomes)} runs of {folder} failed; the others are there. First: {failed[0]}")
+    if any(one.state != "done" for one in outcomes):
+        raise KeyboardInterrupt
+    return StudyResult(folder)
 
 
 def resume(folder: str | Path, data: Federation | None = None, watcher: Watcher | None = None) -> Result:

@@ -27,6 +27,7 @@ def study(
     from rich.markup import escape
 
     from atoll.report import words
+    from atoll.study.find import find
     from atoll.study.grid import tuning_beside
     from atoll.study.schedule import carry_out
     from atoll.watch import StudyProgress
@@ -37,7 +38,7 @@ def study(
         return
     if what is None:
         raise AtollError("Which study? Give a TOML file, a ready-made study (`atoll study --list`) or the folder of a study.")
-    made, folder = _find(what, out)
+    made, folder = find(what, out)
     runs, seeds = len(made.runs()), len(made.seeds)
     counts = ", ".join([words.number(runs // seeds, "cell"), words.number(seeds, "seed"), words.number(runs, "run")])
     console.print(f"[bold]{escape(made.name)}[/bold]: {counts}, folder {folder}", soft_wrap=True)
@@ -114,27 +115,6 @@ def tune(
     console.print(f"Written: {out / 'tuned.toml'}; run it with: [bold]atoll run {out / 'tuned.toml'}[/bold]", soft_wrap=True)
 
 
-def _find(what: str, out: Path | None) -> tuple[Any, Path]:
-    """A study by its file, its name among the ready-made ones or its folder; and the folder where it is kept."""
-    from atoll.core.errors import unknown
-    from atoll.study.grid import read_study
-    from atoll.study.ready import READY, ready
-    from atoll.study.schedule import open_study
-
-    path = Path(what)
-    if path.is_dir():
-        if out is not None and out != path:
-            raise AtollError(f"{path} is a study that is there already; it goes on where it is. Leave out --out.")
-        return open_study(path), path
-    if path.suffix == ".toml" or path.exists():
-        made = read_study(path)
-    elif what in READY:
-        made = ready(what)
-    else:
-        raise unknown("study", what, READY)
-    return made, out or Path("studies") / made.name
-
-
 def _print_ready(console: Any) -> None:
     from rich.table import Table
 
@@ -149,17 +129,10 @@ def _print_ready(console: Any) -> None:
 
 def show(folder: Path, console: Any, out: Path | None = None) -> None:
     """Prints the outcome of a study and writes its report."""
-    from rich.markup import escape
-
-    from atoll.report.study_findings import verdict, warnings
     from atoll.report.study_page import write_study_report
     from atoll.report.study_results import open_results
     from atoll.report.study_table import print_study
 
     results = open_results(folder)
     print_study(results, console)
-    for text in verdict(results):
-        console.print(escape(text), highlight=False)
-    for text in warnings(results):
-        console.print(f"[bold yellow]! {escape(text)}[/]", highlight=False)
     console.print(f"Report: {write_study_report(results, out)}", soft_wrap=True)

@@ -11,6 +11,7 @@ from rich.console import Console
 from atoll.core.errors import AtollError
 from atoll.report.study_export import latex, summary_json, table_of_all
 from atoll.report.study_findings import best, gap, verdict, warnings
+from atoll.report.study_measures import mean_of, measures
 from atoll.report.study_page import write_study_report
 from atoll.report.study_plots import sweeps
 from atoll.report.study_results import open_results
@@ -55,6 +56,20 @@ def test_differences_by_hand(study):
         "Against FedAvg+FT it is clearly better in 0 and clearly worse in 0 of 2 cells.",
         "Against Local it is clearly better in 1 and clearly worse in 0 of 2 cells.",  # 30 ± 24.8 without skew
     ]
+
+
+def test_other_measures_are_means_over_seeds(study):
+    """With skew the two clients have 6 of 10 with Local and 4 with FedAvg, so both are hurt by it. New has 7, 8 and 9."""
+    found = {column.key: column for column in measures(study)}
+    assert {"hurt_local", "accuracy_worst", "round", "bytes_round"} <= set(found)
+    assert not {"accuracy", "seconds"} & set(found)
+    assert mean_of(study.cells[0], "FedAvg", found["hurt_local"]) == "100.0"
+    assert mean_of(study.cells[0], "New", found["accuracy_worst"]) == "80.0"
+    assert mean_of(study.cells[0], "Local", found["hurt_local"]) == "\N{EN DASH}"
+    assert mean_of(study.cells[1], "Shiny", found["round"]) == "1"
+    root = parse(write_study_report(study).read_text(encoding="utf-8"))
+    titles = [e.text for e in root.all("summary")]
+    assert "worst 10 %" in titles
 
 
 def test_with_one_seed_clients_are_resampled(tmp_path):

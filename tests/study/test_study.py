@@ -11,6 +11,7 @@ import tomllib
 import polars as pl
 import pytest
 
+import atoll
 from atoll.core.errors import AtollError
 from atoll.study.grid import make_study, read_study, same_work, study_toml
 from atoll.study.ready import READY, ready
@@ -122,6 +123,23 @@ def test_a_cell_that_fails_takes_nothing_with_it_and_a_study_can_be_widened(tmp_
     assert (run_folder(tmp_path, made.runs()[1]) / "clients.parquet").stat().st_mtime_ns == before
     with pytest.raises(AtollError, match="holds another study"):
         carry_out(make_study({"base": {**base, "rounds": 2}, "grid": {"per_round": [4, 2]}}, "t"), tmp_path)
+
+
+def test_a_study_from_python(tmp_path):
+    """The same call goes on; what fails is told after all others are done."""
+    content = {"base": {**BASE, "rounds": 1, "methods": ["fedavg"]}, "grid": {"per_round": [2, 4]}}
+    with pytest.raises(AtollError, match=r"1 of 2 runs .* failed; .*Ask for fewer"):
+        atoll.run_study(content, out=tmp_path / "s")
+    done = atoll.run_study({**content, "grid": {"per_round": [2]}}, out=tmp_path / "t")
+    assert done.folder == tmp_path / "t"
+    assert done.table.select("per_round", "seed", "method").rows() == [("2", 0, "FedAvg")]
+    before = (tmp_path / "t" / "index.json").stat().st_mtime_ns
+    again = atoll.run_study(tmp_path / "t")
+    assert again.table.equals(done.table)
+    assert (tmp_path / "t" / "index.json").stat().st_mtime_ns >= before
+    assert again.report().name == "report.html"
+    with pytest.raises(AtollError, match="Did you mean quick"):
+        atoll.run_study("quik")
 
 
 def test_a_study_survives_the_death_of_its_process(tmp_path):

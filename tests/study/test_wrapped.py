@@ -46,6 +46,8 @@ def test_every_method_of_the_table_is_wrapped_or_refused_with_a_reason():
         else:
             assert (kind.label, row(f"{entry.name}+ft").title) == (f"{entry.title}+FT", f"{entry.title}+FT")
             assert [f.name for f in dataclasses.fields(kind)][-1].startswith("ft_")
+    families = [row(name).family for name in ("fedavg+clustered", "fedavg+adam", "fedprox+clustered")]
+    assert families == ["clustering", "server optimizer", "regularized loss"]
     assert all("predicts in a way of its own" in why or "fine-tunes by itself" in why for why in refused.values())
     assert {"majority", "heterofl", "aruba", "fedavg-ft"} <= set(refused)
     assert len(refused) < len(TABLE) / 2

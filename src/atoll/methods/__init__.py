@@ -26,6 +26,7 @@ class Wrapper(NamedTuple):
     name: str  # on the command line, behind a method's name and "+"
     target: str  # "module:function", which makes a method's class of a method's class
     title: str  # in tables, behind a method's title and "+"
+    family: str  # of a baseline in it; any other method stays in its family
     about: str
     paper: str
 
@@ -98,12 +99,12 @@ TABLE: tuple[Row, ...] = (
 )
 
 WRAPPERS: tuple[Wrapper, ...] = (
-    Wrapper("momentum", "atoll.parts.server_optimizer:momentum", "M", "the server steps with momentum", "Hsu et al., 2019"),
-    Wrapper("adagrad", "atoll.parts.server_optimizer:adagrad", "Adagrad", "the server steps with Adagrad", "Reddi et al., ICLR 2021"),
-    Wrapper("adam", "atoll.parts.server_optimizer:adam", "Adam", "the server steps with Adam", "Reddi et al., ICLR 2021"),
-    Wrapper("yogi", "atoll.parts.server_optimizer:yogi", "Yogi", "the server steps with Yogi", "Reddi et al., ICLR 2021"),
-    Wrapper("clustered", "atoll.parts.clustered:clustered", "clusters", "clients that learn alike are put together, and train apart from others", "ours"),
-    Wrapper("ft", "atoll.parts.wrappers:fine_tuned", "FT", "any method with fine-tuning: clients train on before they predict", "Wang et al., 2019"),
+    Wrapper("momentum", "atoll.parts.server_optimizer:momentum", "M", "server optimizer", "the server steps with momentum", "Hsu et al., 2019"),
+    Wrapper("adagrad", "atoll.parts.server_optimizer:adagrad", "Adagrad", "server optimizer", "the server steps with Adagrad", "Reddi et al., ICLR 2021"),
+    Wrapper("adam", "atoll.parts.server_optimizer:adam", "Adam", "server optimizer", "the server steps with Adam", "Reddi et al., ICLR 2021"),
+    Wrapper("yogi", "atoll.parts.server_optimizer:yogi", "Yogi", "server optimizer", "the server steps with Yogi", "Reddi et al., ICLR 2021"),
+    Wrapper("clustered", "atoll.parts.clustered:clustered", "clusters", "clustering", "clients that learn alike are put together and train apart", "ours"),
+    Wrapper("ft", "atoll.parts.wrappers:fine_tuned", "FT", "baseline", "any method with fine-tuning: clients train on before predicting", "Wang et al., 2019"),
 )
 
 BY_NAME = {row.name: row for row in TABLE}
@@ -118,7 +119,8 @@ def row(name: str) -> Row:
     if not plus:
         return found
     around = _wrapper(wrapper)
-    return found._replace(name=f"{found.name}+{around.name}", title=f"{found.title}+{around.title}")
+    family = around.family if found.family == "baseline" else found.family
+    return found._replace(name=f"{found.name}+{around.name}", title=f"{found.title}+{around.title}", family=family)
 
 
 def find(name: str) -> Row | None:

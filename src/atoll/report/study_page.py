@@ -15,6 +15,7 @@ from atoll.report.markup import Html, e, join, prose
 from atoll.report.sections import Drawer, code, warning_box
 from atoll.report.study_export import latex, summary_json, table_of_all
 from atoll.report.study_findings import Gap, gap, rivals, verdict, warnings
+from atoll.report.study_measures import mean_of, measures
 from atoll.report.study_plots import critical, sweep_charts, sweeps
 from atoll.report.study_results import StudyResults
 from atoll.report.study_table import picked, says, score
@@ -22,7 +23,8 @@ from atoll.report.tuning import read_tuning, tuning_table
 from atoll.study.grid import study_toml
 
 TITLES = {
-    "scores": "Scores", "differences": "Differences", "sweep": "What is varied", "ranks": "Ranks", "tuning": "Tuning", "repeat": "How to repeat it",
+    "scores": "Scores", "differences": "Differences", "measures": "Other measures", "sweep": "What is varied", "ranks": "Ranks", "tuning": "Tuning",
+    "repeat": "How to repeat it",
 }  # fmt: skip
 
 
@@ -45,6 +47,7 @@ def study_page(results: StudyResults) -> str:
     parts = {
         "scores": _scores(results, look, ranking),
         "differences": join(*(_differences(results, look, rival) for rival in rivals(results))),
+        "measures": _measures(results, look),
         "sweep": draw(*charts),
         "ranks": draw(critical(ranking, look)),
         "tuning": tuning_table(told) if told else None,
@@ -86,6 +89,17 @@ def _scores(results: StudyResults, look: dict[str, Style], ranking: Ranking) -> 
         cells = [e("td", e("strong", text) if name == best else text) for text, best in zip(texts, chosen, strict=True)]
         rows.append(_row(results, look, name, [*cells, *([e("td", f"{mean[name]:.2f}")] if len(results.cells) > 1 else [])]))
     return join(e("p", _downloads(results), class_="tools"), _frame(heads, rows, "Scores of all cells"), e("p", says(results), class_="footnotes"))
+
+
+def _measures(results: StudyResults, look: dict[str, Style]) -> Html:
+    """A folded table for each column of the comparison beside the score: means over seeds, method by cell."""
+    made = []
+    for column in measures(results):
+        rows = [_row(results, look, name, [e("td", mean_of(cell, name, column)) for cell in results.cells]) for name in results.methods]
+        about = e("p", f"{column.full}. Mean over seeds; {words.DASH}: a seed has none.", class_="footnotes")
+        heads = [cell.cell.title for cell in results.cells]
+        made.append(e("details", e("summary", " ".join(column.title.split())), _frame(heads, rows, column.full), about))
+    return join(*made)
 
 
 def _differences(results: StudyResults, look: dict[str, Style], rival: str) -> Html:

@@ -10,11 +10,15 @@ from rich.table import Table
 
 from atoll.metrics import repeated
 from atoll.report import several, words
+from atoll.report.study_findings import verdict, warnings
 from atoll.report.study_results import CellResult, StudyResults
 
 
 def print_study(results: StudyResults, console: Console) -> None:
-    """Mean test scores over seeds with half the width of their 95 % interval, a column per cell; as many tables as the console's width takes."""
+    """Mean test scores over seeds with half the width of their 95 % interval, a column per cell; as many tables as the console's width takes.
+
+    Then what they say, and warnings.
+    """
     methods, wide = results.methods, max(len(name) for name in results.methods)
     at_once = max(1, (console.width - wide) // 17)
     baselines = len(results.baselines)
@@ -31,6 +35,10 @@ def print_study(results: StudyResults, console: Console) -> None:
             table.add_row(escape(method), *cells, end_section=row + 1 == baselines)
         console.print(table)
     console.print(f"[dim]{says(results)}[/]", highlight=False)
+    for text in verdict(results):
+        console.print(escape(text), highlight=False)
+    for text in warnings(results):
+        console.print(f"[bold yellow]! {escape(text)}[/]", highlight=False)
 
 
 def says(results: StudyResults) -> str:
