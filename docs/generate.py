@@ -1,7 +1,7 @@
-"""Rewrites docs/methods.md and the generated parts of the README, docs/heterogeneity.md and docs/data.md: families of methods, skews, sources of data, and
-with --demo what the main job prints and a picture of its report.
+"""Rewrites docs/methods.md and the generated parts of the README, docs/heterogeneity.md, docs/data.md and docs/metrics.md: families of methods, skews, sources
+of data, measures, and with --demo what the main job prints and a picture of its report.
 
-    python docs/generate.py           the tables of methods, skews and sources
+    python docs/generate.py           the tables of methods, skews, sources and measures
     python docs/generate.py --demo    runs the main job too (a minute or two; the picture needs Chromium)
     python docs/generate.py --check   changes nothing; exit code 1 where the tables are not up to date
 """
@@ -17,12 +17,14 @@ from atoll.data.skew import TABLE as SKEWS
 from atoll.data.sources import SOURCES
 from atoll.methods import TABLE, WRAPPERS, Row
 from atoll.parts.selection import TABLE as SELECTORS
+from atoll.report.columns import every_column
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "methods.md"
 DIFFERENCES = ROOT / "docs" / "heterogeneity.md"
 DATA = ROOT / "docs" / "data.md"
+METRICS = ROOT / "docs" / "metrics.md"
 WIDTH = 104  # characters of the printed table
 
 
@@ -73,6 +75,13 @@ def sources() -> str:
     return "\n".join(lines).rstrip()
 
 
+def measures() -> str:
+    """All columns of the comparison as Markdown."""
+    lines = ["| in `result.table` and CSV | on the page | what it is |", "|---|---|---|"]
+    lines += [f"| `{column.key}` | {' '.join(column.title.split())} | {column.full} |" for column in every_column(regression=False)]
+    return "\n".join(lines)
+
+
 def demo_table(run: Path) -> str:
     """What the main job prints, as a code block."""
     from rich.console import Console
@@ -115,8 +124,9 @@ def main() -> None:
     new, page = with_part(old, "methods", methods_short()), methods_page()
     ways = with_part(DIFFERENCES.read_text(encoding="utf-8"), "skews", skews())
     data = with_part(DATA.read_text(encoding="utf-8"), "sources", sources())
+    scores = with_part(METRICS.read_text(encoding="utf-8"), "measures", measures())
     if asked.check:
-        pages = ((README, new), (PAGE, page), (DIFFERENCES, ways), (DATA, data))
+        pages = ((README, new), (PAGE, page), (DIFFERENCES, ways), (DATA, data), (METRICS, scores))
         old_ones = [file.name for file, content in pages if not file.exists() or file.read_text(encoding="utf-8") != content]
         raise SystemExit(f"The tables of {', '.join(old_ones)} are not up to date. Run `make docs`." if old_ones else None)
     if asked.demo:
@@ -125,6 +135,7 @@ def main() -> None:
     PAGE.write_text(page, encoding="utf-8")
     DIFFERENCES.write_text(ways, encoding="utf-8")
     DATA.write_text(data, encoding="utf-8")
+    METRICS.write_text(scores, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -109,6 +109,7 @@ def begin(
     conditions: Conditions | None = None,
     planned: int | None = None,
     mix: int = 0,
+    auc: bool = False,
 ) -> Training:
     """A training, not yet started."""
     outputs = len(fed.labels) or 1
@@ -119,7 +120,7 @@ def begin(
             model = build(model, fed.x.shape[1:], outputs, task)
         built.append(model)
     facts = facts_of(fed, tuple(built), method, has_pool=engine != "wire")
-    made = make_engine(engine, fed, facts, seed, threads=threads, lanes=lanes, together=together, state_folder=state_folder, mix=mix)
+    made = make_engine(engine, fed, facts, seed, threads=threads, lanes=lanes, together=together, state_folder=state_folder, mix=mix, auc=auc)
     return Training(method, fed, facts, made, seed=seed, selector=selector or Uniform(per_round), conditions=conditions, rounds=planned)
 
 

@@ -94,3 +94,19 @@ def test_a_mix_larger_than_the_test_rows_is_all_of_them_and_it_follows_the_phase
     for part, phase in zip(mixed(moving, 10), moving.phases, strict=True):
         own = np.concatenate([phase.y[s : s + n] for s, n in zip(phase.start["test"], phase.count["test"], strict=True)])
         np.testing.assert_array_equal(part.y, own[np.arange(10) * len(own) // 10])
+
+
+@pytest.mark.parametrize("engine", ["simulate", "loop", "wire"])
+def test_with_several_labels_each_is_set_against_the_others(engine):
+    fed = people(4, seed=1)
+    trained = train(FedAvgFT(lr=0.1, batch=4), fed, 1, models=("softmax",), engine=engine, auc=True)
+    found = trained.training.evaluate().filter(model="global", split="test").sort("client")
+    w = trained.server.tree["head"]
+    for i in range(3):
+        at = slice(fed.start["test"][i], fed.start["test"][i] + fed.count["test"][i])
+        p, y = jax.nn.softmax(fed.x[at] @ np.asarray(w["kernel"]) + np.asarray(w["bias"])), fed.y[at]
+        present = np.unique(y)
+        if len(present) > 1:
+            assert found["auc"][i] == pytest.approx(np.mean([roc_auc_score(y == c, p[:, c]) for c in present]), abs=1e-6)
+        else:
+            assert np.isnan(found["auc"][i])

@@ -117,7 +117,7 @@ class Score(NamedTuple):
     correct: Array  # float32 [3, splits], sum over rows
     loss: Array  # float32 [3, splits], sum over rows
     balanced: Array  # float32 [3, splits], share of rows that are right, mean over the labels that the client's rows have; classification only
-    auc: Array  # float32 [3, splits], area under the ROC curve, where there are two labels and the client has rows of both
+    auc: Array  # float32 [3, splits], area under the ROC curve, where there are two labels and the client has rows of both; with more as Evaluation.auc says
 
 
 class Sums(NamedTuple):
@@ -146,6 +146,7 @@ class Evaluation:
     chunk: int
     stateful: bool
     name: str = "personalize"
+    auc: bool = False  # also with more than two labels: each against the others, mean over those that some of the client's rows have and some don't
 
     @property
     def where(self) -> str:
@@ -185,15 +186,17 @@ class Evaluation:
         return predict(k, w, batch.x) if predict else k.model.apply(w, batch.x)
 
     def _auc(self, k: Client, w: Any, rows: Rows) -> Array:
-        if k.model.task != "classification" or k.model.outputs != 2:
+        labels = k.model.outputs
+        if k.model.task != "classification" or not (labels == 2 or (self.auc and labels > 2)):
             return jnp.float32(jnp.nan)
-
-        def margin(batch: Batch) -> tuple[Array, Array]:
-            out = self._predicted(k, w, batch)
-            return out[:, 1] - out[:, 0], batch.y
-
-        found, y = rows.map(margin)
-        return area(found, y, rows.n)
+        out, y = rows.map(lambda batch: (self._predicted(k, w, batch), batch.y))
+        if labels == 2:
+            return area(out[:, 1] - out[:, 0], y, rows.n)
+        each = jax.vmap(lambda c, p: area(p, y == c, rows.n))(jnp.arange(labels), jax.nn.log_softmax(out).T)
+        y = jnp.where(jnp.arange(len(y)) < rows.n, y, -1)
+        n = (y[:, None] == jnp.arange(labels)).sum(axis=0)
+        told = (n > 0) & (n < rows.n)
+        return jnp.where(told, each, 0).sum() / told.sum()  # of a single label 0 / 0: not a number
 
 
 def area(margin: Array, y: Array, n: Array) -> Array:

@@ -32,9 +32,10 @@ def make_engine(
     together: int | None = None,
     state_folder: Path | None = None,
     mix: int = 0,
+    auc: bool = False,
 ) -> Exchange:
     """An engine for one run. `threads`, `lanes`, `together` and `state_folder` concern the simulator only; see Simulate. mix: test rows of all clients on which
-    every client's model is scored too."""
+    every client's model is scored too. auc: areas under the ROC curve also where there are more than two labels."""
     check_engine(name)
     executor: Executor
     if name == "simulate":
@@ -43,4 +44,4 @@ def make_engine(
         executor = Loop(fed, facts, seed, mix=mix)
     else:
         executor = Wire(fed, facts, seed, mix=mix)
-    return Exchange(executor, facts)
+    return Exchange(executor, facts, auc=auc)

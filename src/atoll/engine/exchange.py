@@ -69,8 +69,8 @@ class Executor(Protocol):
 class Exchange:
     """An engine: an executor and the bookkeeping around it."""
 
-    def __init__(self, executor: Executor, facts: Facts):
-        self.executor, self.facts = executor, facts
+    def __init__(self, executor: Executor, facts: Facts, *, auc: bool = False):
+        self.executor, self.facts, self.auc = executor, facts, auc
 
     def run(self, call: Call, traffic: Traffic) -> Any:
         """One ask: returns the folded reply and books bytes, FLOPs and steps per client."""
@@ -109,7 +109,7 @@ class Exchange:
             yes = self.executor.joined(architecture, ids[group]) if stateful else np.zeros(len(group), bool)
             if stateful:
                 joined[group] = yes
-            task = Evaluation(method, self.facts.models[architecture], self.executor.chunk, stateful)
+            task = Evaluation(method, self.facts.models[architecture], self.executor.chunk, stateful, auc=self.auc)
             for first in range(0, len(group), SCORED_AT_ONCE):
                 at, known = (whole[first : first + SCORED_AT_ONCE] for whole in (group, yes))
                 job = Job(task, "evaluate", stack, architecture, ids[at], shared, known, round, np.ones(len(at), np.float32))

@@ -28,8 +28,12 @@ class Column:
 
 def columns(d: Digest) -> list[Column]:
     """The columns that have anything to show in this run."""
-    made = [*_quality(d), *_costs()]
-    return [c for c in made if c.key in d.table.columns and d.table[c.key].is_not_null().any()]
+    return [c for c in every_column(regression=d.regression) if c.key in d.table.columns and d.table[c.key].is_not_null().any()]
+
+
+def every_column(*, regression: bool) -> list[Column]:
+    """All columns that there are."""
+    return [*_quality(regression), *_costs()]
 
 
 def best_rows(d: Digest, column: Column) -> set[int]:
@@ -51,22 +55,22 @@ def best_rows(d: Digest, column: Column) -> set[int]:
     return set() if len(winners) == len(rows) > 1 else winners
 
 
-def _quality(d: Digest) -> list[Column]:
-    u = d.unit
-    show = words.loss if d.regression else words.percent
-    sign = "" if d.regression else "%"
-    good: Literal["high", "low"] = "low" if d.regression else "high"
-    name = "mean loss" if d.regression else "accuracy"
+def _quality(regression: bool) -> list[Column]:
+    u = "loss" if regression else "accuracy"
+    show = words.loss if regression else words.percent
+    sign = "" if regression else "%"
+    good: Literal["high", "low"] = "low" if regression else "high"
+    name = "mean loss" if regression else "accuracy"
     more = [
         Column("balanced", "balanced\n%", "Share of test rows right, mean over the labels that a client has, then over clients", show, good, rank=6),
-        Column("auc", "AUC", "Area under the ROC curve, mean over clients with rows of both labels", words.index, good, rank=3),
+        Column("auc", "AUC", "Area under the ROC curve, of several labels the mean, each against the others; mean over clients", words.index, good, rank=3),
         Column("loss", "mean loss", "Mean loss of personal models over test rows", words.loss, "low"),
     ]
     return [
         Column("round", "round", "The round that counts: best validation score, ties to the earliest; 0 is before training", words.count, rank=3),
         Column(
             u,
-            f"{'loss' if d.regression else 'accuracy'}\n{sign}",
+            f"{u}\n{sign}",
             f"Test {name} of personal models, seen clients, every row counting alike",
             show,
             good,
@@ -91,7 +95,7 @@ def _quality(d: Digest) -> list[Column]:
         Column("forgotten", f"forgotten\n{sign}", f"By how much this {name} is worse than the common model's on the same rows", show, "low", rank=5),
         Column(f"last_{u}", f"last\nround {sign}", f"Test {name} after the last round, whatever the validation rows say", show, good, rank=5),
         Column(f"start_{u}", f"before training {sign}", f"Test {name} of personal models before the first round: what adapting alone gives", show),
-        *([] if d.regression else more),
+        *([] if regression else more),
         Column("mean_over_time", f"over\ntime {sign}", f"Test {name} of personal models, mean over rounds scored, on the rows of the time", show, good, rank=1),
         Column("lost", "lost at\nchange", f"By how much this {name} is worse after a change of the data than before; mean over changes", show, "low", rank=4),
         Column("recovery", "rounds to\nrecover", "Rounds until it is as good again; mean over the changes after which it is", words.rounds, "low", rank=5),

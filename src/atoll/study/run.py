@@ -164,7 +164,7 @@ def _train(plan: Plan, entry: Entry, checkpoint: Checkpoint, folder: Path, watch
     spec = plan.spec
     facts = facts_of(plan.federation, plan.models, entry.method, has_pool=spec.engine != "wire")
     states = folder / "private" if spec.private_states == "disk" else None
-    how = {"threads": spec.threads, "lanes": spec.lanes, "together": spec.together, "state_folder": states, "mix": spec.mix}
+    how = {"threads": spec.threads, "lanes": spec.lanes, "together": spec.together, "state_folder": states, "mix": spec.mix, "auc": spec.auc}
     engine = make_engine(spec.engine, plan.federation, facts, spec.seed, **how)
     choosing: Any = {"selector": selector(spec.select, spec.per_round), "conditions": plan.conditions, "rounds": spec.rounds}
     training = Training(entry.method, plan.federation, facts, engine, seed=spec.seed, **choosing)

@@ -64,6 +64,7 @@ class Spec(Section):
     seed: int = Field(0, ge=0)
     eval_every: int | None = Field(None, ge=1)  # rounds; default: about 25 evaluations a run
     mix: int = Field(0, ge=0)  # test rows of all clients on which every client's model is scored too; 0: none
+    auc: bool = False  # areas under the ROC curve also where there are more than two labels, each against the others
     checkpoint_every: int = Field(1, ge=1)  # rounds
     dropout: float = Field(0.0, ge=0, le=1)
     stragglers: float = Field(0.0, ge=0, le=1)
