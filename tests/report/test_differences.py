@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from atoll.data import load
 from atoll.data.sheet import sheet
 from atoll.metrics.heterogeneity import heterogeneity
+from atoll.report.columns import columns
 from atoll.report.digest import digest
 from atoll.report.findings import footnotes
 from atoll.report.html import write_report
@@ -46,9 +49,15 @@ def test_runs_without_measures_have_no_such_table(tmp_path):
 def test_benign_clients_are_scored_apart(tmp_path):
     """Two clients with 10 test rows each; the second attacks. Local has 8 and 2 right, New 7 and 9: of the first alone 80 and 70 %."""
     folder = exact_run(tmp_path / "run", {"Local": base(8, 2), "New": flat(7, 9)})
-    assert "benign" not in " ".join(footnotes(digest(open_run(folder))))
-    told = footnotes(digest(open_run(with_data(folder, attackers=[False, True]))))
-    note = next(line for line in told if "benign" in line)
-    assert note.startswith("1 of 2 clients train on wrong labels")
-    assert note.endswith("Mean accuracy of the benign clients alone: Local 80.0 %, New 70.0 %.")
-    assert "benign" not in " ".join(footnotes(digest(open_run(with_data(folder, attackers=[True, True])))))
+    plain = digest(open_run(folder))
+    assert "benign" not in " ".join(footnotes(plain))
+    assert "benign_accuracy" not in plain.table.columns
+    found = digest(open_run(with_data(folder, attackers=[False, True])))
+    assert any(line.startswith("1 of 2 clients train on wrong labels") for line in footnotes(found))
+    assert found.table.select("method", "benign_accuracy", "benign_accuracy_mean", "accuracy").rows() == [
+        ("Local", pytest.approx(0.8), pytest.approx(0.8), pytest.approx(0.5)),
+        ("New", pytest.approx(0.7), pytest.approx(0.7), pytest.approx(0.8)),
+    ]
+    assert "benign_accuracy" in {column.key for column in columns(found)}
+    nobody = digest(open_run(with_data(folder, attackers=[True, True])))
+    assert "benign_accuracy" not in {column.key for column in columns(nobody)}

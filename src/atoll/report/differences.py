@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import polars as pl
-
-from atoll import metrics
 from atoll.metrics.heterogeneity.summary import BY_CHANCE
 from atoll.report import words
 from atoll.report.digest import Digest
@@ -32,18 +29,10 @@ def differences(run: Run, level: int) -> Html | None:
 
 
 def benign(d: Digest) -> list[str]:
-    """Where clients attack: the scores of the others, which the table mixes with theirs."""
-    marked = [i for i, one in enumerate(d.run.data.get("attackers") or []) if one]
-    if not marked:
+    """Where clients attack: that most columns have them with the others."""
+    if not d.run.attackers:
         return []
-    rest = metrics.summary(d.scores.filter(~pl.col("client").is_in(marked)), regression=d.regression)
-    said = [f"{row['method']} {words.share(row['mean'])}" for row in rest.iter_rows(named=True) if row["mean"] is not None]
-    if not said:
-        return []
-    return [
-        f"{len(marked)} of {words.number(d.run.seen, 'client')} train on wrong labels, and the table has them with the others. "
-        f"Mean accuracy of the benign clients alone: {', '.join(said)}."
-    ]
+    return [f"{len(d.run.attackers)} of {words.number(d.run.seen, 'client')} train on wrong labels. Only the columns called benign leave them out."]
 
 
 def _number(value: float | None) -> str:

@@ -104,6 +104,8 @@ def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.Dat
     ]
     if not run.regression:
         parts += [metrics.mean_loss(clients, chosen), metrics.by_label(clients, chosen)]
+    if run.attackers:
+        parts.append(_quality(scores.filter(~pl.col("client").is_in(run.attackers)), unit, "benign_"))
     if run.changes:
         parts.append(metrics.steadiness(clients, run.changes, regression=run.regression))
     reach = metrics.to_target(clients, run.rounds, target(run, chosen), regression=run.regression, seen=max(1, run.seen), since=run.settled)

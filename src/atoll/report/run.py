@@ -50,6 +50,11 @@ class Run:
         return int(self.data.get("seen", self.clients.filter("seen")["client"].n_unique()))
 
     @property
+    def attackers(self) -> list[int]:
+        """Clients that take part and are known to attack."""
+        return [i for i, one in enumerate((self.data.get("attackers") or [])[: self.seen]) if one]
+
+    @property
     def diverged(self) -> list[str]:
         return [name for name, entry in self.status.items() if entry["state"] == "diverged"]
 
