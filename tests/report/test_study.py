@@ -9,6 +9,8 @@ import pytest
 from rich.console import Console
 
 from atoll.core.errors import AtollError
+from atoll.report import words
+from atoll.report.columns import Column
 from atoll.report.study_export import latex, summary_json, table_of_all
 from atoll.report.study_findings import best, gap, verdict, warnings
 from atoll.report.study_measures import mean_of, measures
@@ -65,8 +67,10 @@ def test_other_measures_are_means_over_seeds(study):
     assert not {"accuracy", "seconds"} & set(found)
     assert mean_of(study.cells[0], "FedAvg", found["hurt_local"]) == "100.0"
     assert mean_of(study.cells[0], "New", found["accuracy_worst"]) == "80.0"
-    assert mean_of(study.cells[0], "Local", found["hurt_local"]) == "\N{EN DASH}"
+    assert mean_of(study.cells[0], "Local", found["hurt_local"]) == words.DASH
     assert mean_of(study.cells[1], "Shiny", found["round"]) == "1"
+    elsewhere = Column("lost", "lost", "What only some cells have", words.percent)
+    assert mean_of(study.cells[0], "New", elsewhere) == words.DASH
     root = parse(write_study_report(study).read_text(encoding="utf-8"))
     titles = [e.text for e in root.all("summary")]
     assert "worst 10 %" in titles

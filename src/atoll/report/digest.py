@@ -49,8 +49,9 @@ class Digest:
         return [name for name in names if name in first]
 
     def value(self, method: str | None, column: str) -> float | None:
-        """One cell of the table; None where there is no such method or nothing in the cell."""
-        cell = self.table.filter(pl.col("method") == method)[column] if method is not None else []
+        """One cell of the table; None where there is no such method, no such column, or nothing in the cell."""
+        known = method is not None and column in self.table.columns
+        cell = self.table.filter(pl.col("method") == method)[column] if known else []
         return cell[0] if len(cell) else None
 
     def best(self, *, baselines: bool = False) -> str | None:
