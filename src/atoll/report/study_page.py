@@ -23,7 +23,7 @@ from atoll.report.tuning import read_tuning, tuning_table
 from atoll.study.grid import study_toml
 
 TITLES = {
-    "scores": "Scores", "differences": "Differences", "measures": "Other measures", "sweep": "What is varied", "ranks": "Ranks", "tuning": "Tuning",
+    "scores": "Scores", "differences": "Differences", "sweep": "What is varied", "ranks": "Ranks", "measures": "Other measures", "tuning": "Tuning",
     "repeat": "How to repeat it",
 }  # fmt: skip
 
@@ -47,9 +47,9 @@ def study_page(results: StudyResults) -> str:
     parts = {
         "scores": _scores(results, look, ranking),
         "differences": join(*(_differences(results, look, rival) for rival in rivals(results))),
-        "measures": _measures(results, look),
         "sweep": draw(*charts),
         "ranks": draw(critical(ranking, look)),
+        "measures": _measures(results, look),
         "tuning": tuning_table(told) if told else None,
         "repeat": _repeat(results),
     }
