@@ -121,13 +121,14 @@ def test_percentiles_over_clients():
 
 
 def test_what_it_takes_to_the_target_by_hand():
-    """Two clients take part. A is at .7 after round 2: 2 x (10 + 30) bytes / 2 clients; B never is; C was before training."""
+    """Two clients take part. A is at .7 after round 2: 2 x (10 + 30) bytes and 2 x 7 steps / 2 clients; B never is; C was before training."""
     rows = [*validation(0, 1, 3), *validation(2, 6, 8), *validation(4, 9, 9)]
     rows += [{**row, "method": "B", "correct": 6.0} for row in rows]
     rows += [{**row, "method": "C", "correct": 7.0} for row in validation(0, 7, 7)]
-    costs = [{"method": m, "round": r, "bytes_down": 10, "bytes_up": 30, "flops": 5.0, "sim_seconds": 2.0 * (m == "A")} for m in "AB" for r in (1, 2, 3, 4)]
+    spent = {"bytes_down": 10, "bytes_up": 30, "steps": 7, "flops": 5.0}
+    costs = [{"method": m, "round": r, **spent, "sim_seconds": 2.0 * (m == "A")} for m in "AB" for r in (1, 2, 3, 4)]
     found = metrics.to_target(clients(*rows), rounds(*costs), 0.7, regression=False, seen=2)
-    assert found.rows() == [("A", 2, 40.0, 5.0, 4.0), ("B", None, None, None, None), ("C", 0, 0.0, 0.0, None)]
+    assert found.rows() == [("A", 2, 7.0, 40.0, 5.0, 4.0), ("B", None, None, None, None, None), ("C", 0, 0.0, 0.0, 0.0, None)]
     assert metrics.to_target(clients(*rows), rounds(*costs), 0.7, regression=False, seen=2, since=3)["rounds"].to_list() == [4, None, None]
     assert metrics.to_target(clients(*rows), rounds(*costs), None, regression=False, seen=2)["rounds"].null_count() == 3
 

@@ -10,16 +10,18 @@ from atoll.metrics.choice import validation_scores
 def to_target(
     clients: pl.DataFrame, rounds: pl.DataFrame, target: float | None, *, regression: bool, seen: int, since: int = 0
 ) -> pl.DataFrame:
-    """What it takes until the validation score is as good as `target`: [method, rounds, bytes, flops, sim_seconds], null where it never is.
+    """What it takes until the validation score is as good as `target`: [method, rounds, steps, bytes, flops, sim_seconds], null where it never is.
 
-    clients, rounds: as in clients.parquet and rounds.parquet. rounds: the first scored one, from `since` on, that is good enough; bytes (down and up) and flops
-    until then are per seen client (seen: their number); sim_seconds are those of the simulated federation, null where nothing takes time.
+    clients, rounds: as in clients.parquet and rounds.parquet. rounds: the first scored one, from `since` on, that is good enough; optimisation steps,
+    bytes (down and up) and flops until then are per seen client (seen: their number); sim_seconds are those of the simulated federation, null where nothing
+    takes time.
     """
     scores = validation_scores(clients, regression=regression).filter(pl.col("round") >= since)
     good = pl.lit(False) if target is None else pl.col("score") <= target if regression else pl.col("score") >= target
     first = scores.filter(good).group_by("method", maintain_order=True).agg(pl.col("round").min().alias("rounds"))
     spent = rounds.join(first, on="method", how="inner").filter(pl.col("round") <= pl.col("rounds"))
     sums = spent.group_by("method").agg(
+        (pl.col("steps").sum() / seen).alias("steps"),
         ((pl.col("bytes_down") + pl.col("bytes_up")).sum() / seen).alias("bytes"),
         (pl.col("flops").sum() / seen).alias("flops"),
         pl.when(pl.col("sim_seconds").sum() > 0).then(pl.col("sim_seconds").sum()).alias("sim_seconds"),
@@ -27,7 +29,7 @@ def to_target(
     order = clients.select(pl.col("method").unique(maintain_order=True))
     reached = order.join(first, on="method", how="left", maintain_order="left").join(sums, on="method", how="left", maintain_order="left")
     before = pl.col("rounds").is_not_null()  # good enough before the first round: nothing was spent
-    return reached.with_columns(pl.when(before).then(pl.col(name).fill_null(0.0)).alias(name) for name in ("bytes", "flops"))
+    return reached.with_columns(pl.when(before).then(pl.col(name).fill_null(0.0)).alias(name) for name in ("steps", "bytes", "flops"))
 
 
 def front(costs: list[float], gains: list[float]) -> list[int]:

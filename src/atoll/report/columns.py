@@ -117,6 +117,7 @@ def _costs() -> list[Column]:
         Column("bytes_client", "traffic\nin all", "Bytes down and up over all rounds, per seen client, asked or not", size, "low", cost=True, rank=4),
         Column("bytes_chosen", "traffic to round", "The same up to the round that counts", size, "low", cost=True),
         Column("rounds_to_target", "rounds to FedAvg's best", "Rounds until the validation score is as good as FedAvg's best", words.count, "low"),
+        Column("steps_to_target", "steps to FedAvg's best", "Steps of local training per seen client until then", words.rounds, "low", cost=True),
         Column("bytes_to_target", "traffic to FedAvg's best", "Bytes down and up per seen client until then", size, "low", cost=True),
         Column("flops_to_target", "FLOPs to FedAvg's best", "Floating-point operations per seen client until then", work, "low", cost=True),
         Column("sim_seconds_to_target", "time to FedAvg's best", "Simulated time until then", time, "low", cost=True),

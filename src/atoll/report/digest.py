@@ -110,7 +110,7 @@ def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.Dat
     if run.changes:
         parts.append(metrics.steadiness(clients, run.changes, regression=run.regression))
     reach = metrics.to_target(clients, run.rounds, target(run, chosen), regression=run.regression, seen=max(1, run.seen), since=run.settled)
-    parts.append(reach.select("method", *(pl.col(name).alias(f"{name}_to_target") for name in ("rounds", "bytes", "flops", "sim_seconds"))))
+    parts.append(reach.select("method", *(pl.col(name).alias(f"{name}_to_target") for name in ("rounds", "steps", "bytes", "flops", "sim_seconds"))))
     parts += [metrics.costs(run.rounds, chosen, clients=max(1, run.seen)), metrics.state_per_client(run.rounds, run.clients)]
     for part in parts:
         table = table.join(part, on="method", how="left", maintain_order="left")
