@@ -39,10 +39,12 @@ MEASURES = {  # what a study is about, beside its scores
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("studies", nargs="*", choices=[*MEASURES, []], metavar="STUDY")
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help=", ".join(MEASURES))
     parser.add_argument("--folder", type=Path, default=Path("studies"), help="where studies are kept")
     asked = parser.parse_args()
     for name in asked.studies or MEASURES:
+        if name not in MEASURES:
+            parser.error(f"there is no study {name} here; there are {', '.join(MEASURES)}")
         with StudyProgress(Console()) as progress:
             made = atoll.run_study(name, processes=cores(), out=asked.folder / name, watcher=progress)
         PAGE.write_text(with_part(PAGE.read_text(encoding="utf-8"), name, section(open_results(made.folder))), encoding="utf-8")

@@ -13,6 +13,7 @@ import pytest
 
 import atoll
 from atoll.core.errors import AtollError
+from atoll.study.find import find
 from atoll.study.grid import make_study, read_study, same_work, study_toml
 from atoll.study.ready import READY, ready
 from atoll.study.run import check_spec, make_plan
@@ -140,6 +141,18 @@ def test_a_study_from_python(tmp_path):
     assert again.report().name == "report.html"
     with pytest.raises(AtollError, match="Did you mean quick"):
         atoll.run_study("quik")
+
+
+def test_a_ready_made_study_goes_by_its_name_where_its_folder_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quick").mkdir()
+    made, folder = find("quick", tmp_path / "quick")
+    assert (made.name, folder) == ("quick", tmp_path / "quick")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "study.toml").write_text(study_toml(made))
+    assert find("own", tmp_path / "own")[1].resolve() == tmp_path / "own"
+    with pytest.raises(AtollError, match="Leave out --out"):
+        find("own", tmp_path / "elsewhere")
 
 
 def test_a_study_survives_the_death_of_its_process(tmp_path):
