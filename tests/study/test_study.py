@@ -13,10 +13,16 @@ import pytest
 
 import atoll
 from atoll.core.errors import AtollError
+from atoll.report import findings
+from atoll.report.digest import digest
+from atoll.report.run import open_run
+from atoll.report.study_findings import warnings
+from atoll.report.study_results import open_results
+from atoll.report.study_table import score
 from atoll.study.find import find
 from atoll.study.grid import make_study, read_study, same_work, study_toml
 from atoll.study.ready import READY, ready
-from atoll.study.run import check_spec, make_plan
+from atoll.study.run import check_spec, make_plan, open_plan
 from atoll.study.schedule import carry_out, is_done, open_study, run_folder
 
 SMALL = {"source": "digits", "clients": 3, "limit": 90}
@@ -153,6 +159,28 @@ def test_a_ready_made_study_goes_by_its_name_where_its_folder_lies(tmp_path, mon
     assert find("own", tmp_path / "own")[1].resolve() == tmp_path / "own"
     with pytest.raises(AtollError, match="Leave out --out"):
         find("own", tmp_path / "elsewhere")
+
+
+def test_a_method_that_cannot_work_is_left_out_and_the_others_go_on(tmp_path):
+    """MOON wants a hidden layer. It runs where there is one; a study of MOON alone fails."""
+    content = {"base": {**BASE, "rounds": 1, "methods": ["fedavg", "moon"]}, "grid": {"model": ["softmax", "mlp:4"]}}
+    made = atoll.run_study(content, out=tmp_path / "s")
+    scores = made.table.select("model", "method", "accuracy").sort("model", "method")
+    assert [(model, method, accuracy is None) for model, method, accuracy in scores.rows()] == [
+        ("mlp:4", "FedAvg", False),
+        ("mlp:4", "MOON", False),
+        ("softmax", "FedAvg", False),
+        ("softmax", "MOON", True),
+    ]
+    results = open_results(tmp_path / "s")
+    assert [score(results, cell, "MOON") == "left out" for cell in results.cells] == [True, False]
+    assert any(line.startswith("MOON is left out of softmax: ") and "hidden layer" in line for line in warnings(results))
+    assert "MOON is left out of softmax" in made.report().read_text(encoding="utf-8")
+    run = run_folder(tmp_path / "s", open_study(tmp_path / "s").runs()[0])
+    assert "left out" in findings.warnings(digest(open_run(run)))[0]
+    assert open_plan(run).refused.keys() == {"MOON"}
+    with pytest.raises(AtollError, match="hidden layer"):
+        atoll.run_study({**content, "base": {**content["base"], "methods": ["moon"]}, "grid": {}}, out=tmp_path / "t")
 
 
 def test_a_study_survives_the_death_of_its_process(tmp_path):

@@ -140,6 +140,8 @@ def _note(entry: dict[str, object]) -> str:
         return f"diverged at round {at}"
     if state == "running":
         return f"stopped at round {at} of {entry['rounds']}"
+    if state == "refused":
+        return "can't work here"
     return "not started" if state == "waiting" else ""
 
 

@@ -44,7 +44,7 @@ def verdict(d: Digest) -> Verdict:
 
 def warnings(d: Digest) -> list[str]:
     """What a reader must know before believing the table; most serious first."""
-    return [*_diverged(d), *_unfinished(d), *_trivial(d), *_same(d), *_unhelpful(d), *_untrained(d)]
+    return [*_refused(d), *_diverged(d), *_unfinished(d), *_trivial(d), *_same(d), *_unhelpful(d), *_untrained(d)]
 
 
 def footnotes(d: Digest) -> list[str]:
@@ -106,6 +106,10 @@ def _pairing(d: Digest, rival: str, pair: Paired) -> str:
         if abs(pair.mean) < 2 * pair.error:
             text += ", so clients do not agree enough to tell it from none"
     return text + "."
+
+
+def _refused(d: Digest) -> list[str]:
+    return [f"{name} is left out: {why}" for name, why in d.run.refused.items()]
 
 
 def _diverged(d: Digest) -> list[str]:

@@ -55,6 +55,11 @@ class Run:
         return [i for i, one in enumerate((self.data.get("attackers") or [])[: self.seen]) if one]
 
     @property
+    def refused(self) -> dict[str, str]:
+        """Methods that were left out because they can't work with the data or the model -> why."""
+        return {name: str(entry["why"]) for name, entry in self.status.items() if entry["state"] == "refused"}
+
+    @property
     def diverged(self) -> list[str]:
         return [name for name, entry in self.status.items() if entry["state"] == "diverged"]
 

@@ -94,7 +94,7 @@ def _beside(results: StudyResults, rival: str, value: float) -> str:
 
 def warnings(results: StudyResults) -> list[str]:
     """Most serious first."""
-    return [*_missing(results), *_diverged(results), *_trivial(results), *_same(results), *_budgets(results)]
+    return [*_missing(results), *_refused(results), *_diverged(results), *_trivial(results), *_same(results), *_budgets(results)]
 
 
 def crossings(results: StudyResults, values: list[str], scores: dict[str, np.ndarray]) -> list[tuple[float, str]]:
@@ -132,6 +132,15 @@ def _missing(results: StudyResults) -> list[str]:
         return []
     many = words.number(len(results.missing), "run")
     return [f"{many} not finished or failed, and left out: {words.some(results.missing)}. `atoll study` goes on with them."]
+
+
+def _refused(results: StudyResults) -> list[str]:
+    found: dict[str, dict[str, str]] = {}  # method -> cell -> why
+    for cell in results.cells:
+        for d in cell.digests.values():
+            for name, why in d.run.refused.items():
+                found.setdefault(name, {})[cell.cell.title] = why
+    return [f"{name} is left out of {words.some(list(where))}: {next(iter(where.values()))}" for name, where in found.items()]
 
 
 def _diverged(results: StudyResults) -> list[str]:

@@ -55,6 +55,8 @@ def score(results: StudyResults, cell: CellResult, method: str) -> str:
     show = words.loss if results.regression else words.percent
     bad = int(np.isnan(values).sum())
     if bad:
+        if any(method in d.run.refused for d in cell.digests.values()):
+            return "left out"
         there = method in {name for d in cell.digests.values() for name in d.table["method"]}
         return f"diverged {bad}/{len(values)}" if there else words.DASH
     if len(values) == 1:

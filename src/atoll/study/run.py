@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,10 +73,16 @@ class Plan:
     models: tuple[Model, ...]
     entries: list[Entry]
     conditions: Conditions | None
+    refused: dict[str, str] = field(default_factory=dict)  # title -> why, of methods that can't work with these data or models and are left out
 
 
-def make_plan(spec: Spec, federation: Federation | None = None, methods: list[Any] | None = None, models: tuple[Model, ...] | None = None) -> Plan:
-    """A plan from a specification. `federation`, `methods` (instances, one for each of spec.methods) and `models` take the place of what it names."""
+def make_plan(
+    spec: Spec, federation: Federation | None = None, methods: list[Any] | None = None, models: tuple[Model, ...] | None = None, *, leave_out: bool = False
+) -> Plan:
+    """A plan from a specification. `federation`, `methods` (instances, one for each of spec.methods) and `models` take the place of what it names.
+
+    leave_out: methods that can't work here are left out, and the plan says why, as long as some can. Else the first of them is an AtollError.
+    """
     fed = federation or load_data(spec)
     built = models or choose_models(spec.model, fed)
     given = {id(asked): made for asked, made in zip(spec.methods, methods or (), strict=bool(methods))}
@@ -84,8 +90,14 @@ def make_plan(spec: Spec, federation: Federation | None = None, methods: list[An
     check_engine(spec.engine)
     check_loggers(spec.log)
     facts = facts_of(fed, built, has_pool=spec.engine != "wire")
-    for _, made in pairs:
-        check_method(made, facts)
+    entries, refused = _titled(pairs), {}
+    for entry in entries:
+        try:
+            check_method(entry.method, facts)
+        except AtollError as error:
+            refused[entry.title] = str(error)
+            if not leave_out or len(refused) == len(entries):
+                raise
     chosen = selector(spec.select, spec.per_round)
     if getattr(chosen, "needs_devices", False) and spec.devices is None:
         raise AtollError(f"{type(chosen).__name__} goes by the time that clients take, and here nothing takes time. Say how fast they are (--devices tiers).")
@@ -93,7 +105,7 @@ def make_plan(spec: Spec, federation: Federation | None = None, methods: list[An
         raise AtollError(f"{type(chosen).__name__} needs public rows, and the federation has none. Give some away with public=0.05 (--public 0.05).")
     if spec.per_round is not None and spec.per_round > fed.seen:
         raise AtollError(f"{spec.per_round} clients per round were asked for, and the federation has {fed.seen} seen clients. Ask for fewer.")
-    return Plan(spec, fed, built, _titled(pairs), _conditions(spec, fed))
+    return Plan(spec, fed, built, entries, _conditions(spec, fed), refused)
 
 
 def check_spec(spec: Spec) -> None:
@@ -133,7 +145,7 @@ def execute(plan: Plan, folder: Path, watcher: Watcher | None = None, command: s
     told = loggers(plan.spec.log, folder)
     with _stop_signal() as stop:
         for entry, checkpoint in zip(plan.entries, checkpoints, strict=True):
-            if checkpoint.state not in ("done", "diverged"):
+            if entry.title not in plan.refused and checkpoint.state not in ("done", "diverged"):
                 try:
                     _train(plan, entry, checkpoint, folder, watcher, told, stop)
                 finally:
@@ -143,8 +155,8 @@ def execute(plan: Plan, folder: Path, watcher: Watcher | None = None, command: s
     return folder
 
 
-def open_plan(folder: Path, federation: Federation | None = None) -> Plan:
-    """The plan of an existing run folder, for resuming it. AtollError where the data have changed since."""
+def open_plan(folder: Path, federation: Federation | None = None, *, leave_out: bool = False) -> Plan:
+    """The plan of an existing run folder, for resuming it; methods that were left out stay so. AtollError where the data have changed since."""
     from atoll.data.sheet import split_hash
 
     if not (folder / "spec.toml").exists():
@@ -152,7 +164,8 @@ def open_plan(folder: Path, federation: Federation | None = None) -> Plan:
     spec = read_spec(folder / "spec.toml", {})
     if spec.data.source == "(given)" and federation is None:
         raise AtollError(f"The run in {folder} was started from Python with data of its own. Resume it from Python: atoll.resume(folder, data=...).")
-    plan = make_plan(spec, federation)
+    status = json.loads((folder / "status.json").read_text()) if (folder / "status.json").exists() else {}
+    plan = make_plan(spec, federation, leave_out=leave_out or any(entry["state"] == "refused" for entry in status.values()))
     before = json.loads((folder / "data.json").read_text())["split_hash"]
     now = split_hash(plan.federation)
     if before != now:
@@ -251,12 +264,12 @@ def environment(command: str, models: tuple[Model, ...]) -> dict[str, Any]:
 def _write_status(folder: Path, plan: Plan, checkpoints: list[Checkpoint]) -> None:
     status = {}
     for entry, checkpoint in zip(plan.entries, checkpoints, strict=True):
-        known = find(entry.spec.name)
+        known, refused = find(entry.spec.name), plan.refused.get(entry.title)
         status[entry.title] = {
-            "state": checkpoint.state,
+            "state": "refused" if refused else checkpoint.state,
             "round": max(0, checkpoint.round),
             "rounds": plan.spec.rounds,
-            "why": checkpoint.why,
+            "why": refused or checkpoint.why,
             "family": known.family if known else "own",
             "paper": known.paper if known else "",
             "baseline": entry.baseline,

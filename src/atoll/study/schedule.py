@@ -54,11 +54,11 @@ def run_folder(folder: Path, run: StudyRun) -> Path:
 
 
 def is_done(folder: Path) -> bool:
-    """True where all methods of a run were trained to their end."""
+    """True where all methods of a run were trained to their end, but those that can't work there."""
     if not (folder / "status.json").exists() or not (folder / "clients.parquet").exists():
         return False
     status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    return all(entry["state"] in ("done", "diverged") for entry in status.values())
+    return all(entry["state"] in ("done", "diverged", "refused") for entry in status.values())
 
 
 def carry_out(study: Study, folder: Path, processes: int = 1, watcher: StudyWatcher | None = None, command: str = "") -> list[Outcome]:

@@ -49,7 +49,7 @@ def carry_out(folder: Path, threads: int | None, command: str, content: dict[str
 
     before = time.monotonic()
     try:
-        plan = open_plan(folder) if (folder / "spec.toml").exists() else make_plan(make_spec(content))
+        plan = open_plan(folder, leave_out=True) if (folder / "spec.toml").exists() else make_plan(make_spec(content), leave_out=True)
         if threads:
             plan = replace(plan, spec=plan.spec.model_copy(update={"threads": threads}))
         execute(plan, folder, Reporter(tell, rounds_of_finished(folder)), command)
@@ -69,7 +69,7 @@ def rounds_of_finished(folder: Path) -> int:
     """Rounds of the methods of a run that will not be trained any more."""
     path = folder / "status.json"
     status = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return sum(entry["rounds"] for entry in status.values() if entry["state"] in ("done", "diverged"))
+    return sum(entry["rounds"] for entry in status.values() if entry["state"] in ("done", "diverged", "refused"))
 
 
 def main() -> None:
