@@ -4,9 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+from atoll.core.program import Evaluation, Task, for_any_rate
+from atoll.engine.programs import compiled, compiled_lane
 from atoll.engine.simulate import _together, deal
 from atoll.methods.fedavg import FedAvg
+from atoll.methods.lg_ensemble import LGEnsemble
 from atoll.methods.scaffold import Scaffold
+from atoll.models import build
 from tests.harness import Fixed, assert_near, assert_same, begin, small_digits, train
 
 
@@ -74,3 +78,25 @@ def test_a_cohort_larger_than_the_lanes():
     sizes = trained.training.federation.count["train"]
     assert trained.costs[0].steps == sum(-(-int(n) // 4) for n in sizes)
     assert np.isfinite(jax.tree.leaves(trained.server)[0]).all()
+
+
+def test_a_program_compiled_for_one_learning_rate_serves_all():
+    """Two rates share one compiled program, in both engines that compile; and each does as the loop does, which has the rate as it is."""
+    fed = small_digits()
+    for lr in (0.05, 0.3):
+        plain = train(Scaffold(lr=lr, batch=8), fed, 2, engine="loop")
+        for engine in ("simulate", "wire"):
+            before = (compiled_lane if engine == "simulate" else compiled).cache_info().misses
+            found = train(Scaffold(lr=lr, batch=8), fed, 2, engine=engine)
+            assert_near(found.server, plain.server)
+            if lr != 0.05:
+                assert (compiled_lane if engine == "simulate" else compiled).cache_info().misses == before
+
+
+def test_a_method_that_looks_at_its_rate_is_compiled_with_it():
+    ensemble = LGEnsemble()
+    assert for_any_rate(Evaluation(ensemble, build("mlp:6", (8,), 3), 16, stateful=True))[1] is None
+    fedavg = FedAvg(lr=0.3)
+    general, rate = for_any_rate(Task(fedavg, fedavg.update, "update", build("mlp:6", (8,), 3), 16, stateful=False))
+    assert (rate, general.method.lr) == (np.float32(0.3), 1.0)
+    assert for_any_rate(general)[0] == general

@@ -14,6 +14,7 @@ A method defines `personalize`, `global_model` or both; with only one of them it
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -89,6 +90,23 @@ def configured(cls: type[T], values: dict[str, Any]) -> T:
 def the_same(made: T) -> T:
     """The first of all equal methods of this process: programs are compared by the object that they are bound to, and what is compiled once serves all."""
     return made
+
+
+def rate_of(made: Any) -> float | None:
+    """The learning rate of a method whose client programs may be compiled for any rate; None of others.
+
+    Those are the methods of Atoll: programs of one's own may look at the rate, and what is around a method makes its inner one of numbers.
+    """
+    own = type(made).__module__.startswith("atoll.methods.") and not hasattr(made, "around") and not getattr(made, "reads_rate", False)
+    rate = getattr(made, "lr", None)
+    return rate if own and isinstance(rate, float) else None
+
+
+def at_rate(made: T, rate: Any) -> T:
+    """The method with another learning rate, which may be traced and is not checked."""
+    other = copy.copy(made)
+    object.__setattr__(other, "lr", rate)
+    return other
 
 
 def label(made: Any) -> str:

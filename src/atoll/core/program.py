@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from atoll.core.client import Client
 from atoll.core.errors import AtollError
 from atoll.core.local import row_losses
-from atoll.core.method import is_stateless, label, welcome
+from atoll.core.method import at_rate, is_stateless, label, rate_of, the_same, welcome
 from atoll.core.model import Model
 from atoll.core.rows import Batch, Flat, Rows
 from atoll.core.work import Work
@@ -52,6 +53,7 @@ class Context(NamedTuple):
     key: Array  # key of (seed, purpose, round); the client's id is folded in
     budget: Any  # float32 in (0, 1]: share of the asked work it can do
     common: Array  # the run's common key, from which the server's first model is drawn
+    rate: Any = None  # float32, the method's learning rate where the program was compiled for any
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,14 @@ class Task:
     def where(self) -> str:
         return f"{label(self.method)}.{self.name}"
 
+    def at(self, rate: Any) -> Task:
+        """The task of the method with another learning rate."""
+        method = at_rate(self.method, rate) if isinstance(rate, Array) else the_same(at_rate(self.method, rate))
+        return replace(self, method=method, program=getattr(method, self.program.__name__))
+
     def __call__(self, data: Data, at: Context, shared: Any, mine: Any, state: Any, sites: list[float] | None = None) -> Outcome:
+        if at.rate is not None:
+            return self.at(at.rate)(data, at._replace(rate=None), shared, mine, state, sites)
         work = Work(sites)
         k = self._view(data, at, work, state)
         out = self.program(k, shared) if mine is None else self.program(k, shared, mine)
@@ -152,7 +161,13 @@ class Evaluation:
     def where(self) -> str:
         return f"{label(self.method)}.{self.name}"
 
+    def at(self, rate: Any) -> Evaluation:
+        """The evaluation of the method with another learning rate."""
+        return replace(self, method=at_rate(self.method, rate))
+
     def __call__(self, data: Data, at: Context, shared: Any, joined: Any, state: Any, sites: list[float] | None = None) -> Outcome:
+        if at.rate is not None:
+            return self.at(at.rate)(data, at._replace(rate=None), shared, joined, state, sites)
         work = Work(sites)
         task = Task(self.method, self._model, self.name, self.model, self.chunk, self.stateful)
         if self.stateful:
@@ -237,6 +252,18 @@ def score_rows(task: str, out: Array, batch: Batch) -> Sums:
         label = jax.nn.one_hot(batch.y, out.shape[-1]) * batch.mask[:, None]
         right, of = hit @ label, label.sum(axis=0)
     return Sums(rows, hit.sum(), jnp.where(real, loss, 0).sum(), right, of)
+
+
+def for_any_rate(task: Any) -> tuple[Any, Any]:
+    """(a Task or Evaluation that is the same for all learning rates, the rate to be given with its Context; None where the rate is compiled in).
+
+    What is compiled for one rate then serves all: tuning and trying rates compile once.
+    """
+    rate = rate_of(task.method)
+    program = getattr(task, "program", None)
+    if rate is None or (program is not None and getattr(program, "__self__", None) is not task.method):
+        return task, None
+    return task.at(1.0), np.float32(rate)
 
 
 class Joined(NamedTuple):

@@ -25,6 +25,7 @@ class Cohort(NamedTuple):
     round: Any  # int32
     key_data: Any  # uint32, of the key into which the round is folded
     common_data: Any  # uint32
+    rate: Any = None  # float32, the method's learning rate where the program is compiled for any
 
 
 class LaneResult(NamedTuple):
@@ -58,7 +59,7 @@ def lane(program: Program, fold: Fold, size: int, together: int = 1) -> Callable
 
         def client(j: Array) -> Outcome:
             i = first + j
-            at = Context(cohort.ids[i], cohort.ids[i], cohort.round, key, cohort.budgets[i], common)
+            at = Context(cohort.ids[i], cohort.ids[i], cohort.round, key, cohort.budgets[i], common, cohort.rate)
             return program(data, at, cohort.shared, _pick(cohort.mine, i), _pick(states, j), sites)
 
         def one(j: Array, so_far: LaneResult) -> LaneResult:

@@ -14,7 +14,7 @@ import numpy as np
 
 from atoll.core.keys import common_key, purpose_key
 from atoll.core.method import is_on_host
-from atoll.core.program import Context, Data, Task
+from atoll.core.program import Context, Data, Task, for_any_rate
 from atoll.engine.device import nbytes
 from atoll.engine.exchange import Job
 from atoll.engine.programs import KEPT
@@ -35,14 +35,15 @@ class Preview:
         if is_on_host(task.program):
             return np.zeros(len(job.ids)), 0
         flops, up = np.zeros(len(job.ids)), 0
+        general, rate = for_any_rate(task)
         for j, i in enumerate(job.ids.tolist()):
             data, row, state = of(i)
             mine = None if job.mine is None else jax.tree.map(lambda leaf, j=j: leaf[j], job.mine)
             at = Context(
-                np.int32(i), np.int32(row), np.int32(job.round), purpose_key(self.seed, task.name, job.round), job.budgets[j], common_key(self.seed)
+                np.int32(i), np.int32(row), np.int32(job.round), purpose_key(self.seed, task.name, job.round), job.budgets[j], common_key(self.seed), rate
             )  # fmt: skip
             fresh = at._replace(round=np.int32(0), key=purpose_key(self.seed, "join", 0), budget=np.float32(1))
-            run = _effort(task, joins=task.stateful and state is None)
+            run = _effort(general, joins=task.stateful and state is None)
             count, size = run(data, at, fresh, job.shared, mine, state if task.stateful else (), welcome)
             flops[j], up = float(count), int(size)
         return flops, up

@@ -22,7 +22,7 @@ from atoll.core.federation import Facts
 from atoll.core.keys import common_data, common_key, purpose_data, purpose_key
 from atoll.core.method import is_on_host, welcome
 from atoll.core.model import Model
-from atoll.core.program import Context, Joined, Task
+from atoll.core.program import Context, Joined, Task, for_any_rate
 from atoll.data.federation import Federation
 from atoll.engine.compiled import Cohort, LaneResult
 from atoll.engine.device import chunk_size, place
@@ -130,11 +130,12 @@ class Simulate:
         order, first = np.concatenate(lanes), np.cumsum([0, *map(len, lanes)])
         room = np.append(order, np.full(size * self.lanes - m, order[-1]))  # so that every lane can be cut out at full size
         together = self.together or _together(job.task.model, longest)
-        run = compiled_lane(job.task, job.fold, size, together)
+        task, rate = for_any_rate(job.task)
+        run = compiled_lane(task, job.fold, size, together)
         mine = job.mine if job.kind != "evaluate" else Joined(job.mine, _repeat(purpose_key(self.seed, "join", 0), m))
         mine, shared = jax.tree.map(_placed, (jax.tree.map(lambda leaf: leaf[room], mine), job.shared))
         keys = purpose_data(self.seed, job.task.name), common_data(self.seed)
-        cohort = Cohort(job.ids[room].astype(np.int32), job.budgets[room], mine, shared, np.int32(job.round), *keys)
+        cohort = Cohort(job.ids[room].astype(np.int32), job.budgets[room], mine, shared, np.int32(job.round), *keys, rate)
 
         def one(n: int) -> LaneResult:
             states = self._held(job, room[first[n] : first[n] + size])

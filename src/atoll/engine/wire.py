@@ -15,7 +15,7 @@ from atoll.core.errors import AtollError
 from atoll.core.federation import Facts
 from atoll.core.keys import common_key, host_generator, purpose_key
 from atoll.core.method import is_on_host
-from atoll.core.program import Context, Data, Joined
+from atoll.core.program import Context, Data, Joined, for_any_rate
 from atoll.data.federation import Federation
 from atoll.engine.codec import decode, encode
 from atoll.engine.device import chunk_size, longest, mixed, nbytes, place_one
@@ -37,8 +37,11 @@ class Node:
         """Takes the place of the rows that it had; `rows` gives them to programs on the host."""
         self.data, self._rows = data, rows
 
-    def answer(self, job: Job, message: bytes, budget: float, run: Callable[..., Any]) -> tuple[bytes, float, int]:
-        """Runs the job's program on a message; returns (reply, FLOPs, steps). The new private state stays here."""
+    def answer(self, job: Job, message: bytes, budget: float, run: Callable[..., Any], rate: Any) -> tuple[bytes, float, int]:
+        """Runs the job's program, compiled as `run` for any learning rate or for its own (then rate is None), on a message; returns (reply, FLOPs, steps).
+
+        The new private state stays here.
+        """
         shared, mine = decode(message)
         if job.kind == "ask" and is_on_host(job.task.program):
             return self._on_host(job, shared, mine)
@@ -49,6 +52,7 @@ class Node:
             purpose_key(self._seed, job.task.name, job.round),
             np.float32(budget),
             common_key(self._seed),
+            rate,
         )
         state: Any = ()
         if job.kind != "join" and job.task.stateful:
@@ -104,11 +108,12 @@ class Wire:
         pass
 
     def execute(self, job: Job) -> Part:
-        run = compiled(job.task)
+        task, rate = for_any_rate(job.task)
+        run = compiled(task)
         replies, flops, steps = [], [], []
         for j, i in enumerate(job.ids):
             mine = None if job.mine is None else jax.tree.map(lambda leaf, j=j: leaf[j], job.mine)
-            reply, done, count = self._node(int(i)).answer(job, encode((job.shared, mine)), float(job.budgets[j]), run)
+            reply, done, count = self._node(int(i)).answer(job, encode((job.shared, mine)), float(job.budgets[j]), run, rate)
             replies.append(decode(reply))
             flops.append(done)
             steps.append(count)

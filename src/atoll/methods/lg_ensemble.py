@@ -62,6 +62,7 @@ class LGEnsemble:
     warmup: int = hyper(0, ge=0)  # first rounds: FedAvg on the whole model
 
     label = "LG-FedAvg ensemble"
+    reads_rate = True  # its programs make a LG-FedAvg of it
 
     @property
     def lg(self) -> LGFedAvg:
