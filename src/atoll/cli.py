@@ -244,6 +244,11 @@ def data_show(
 
     changes = _data_changes(source, path, client, label, task, option, skew, clients, unseen, public, limit, resample)
     spec = read_spec(None, {"data": changes, **_present(seed=seed)})
+    if private is not None:
+        from atoll.core.method import configured
+        from atoll.parts.noised import Noised
+
+        configured(Noised, {"epsilon": private})  # refuses what can't be one before rows are read
     fed, console = load_data(spec), Console()
     print_sheet(fed, console)
     if private is not None:
@@ -335,7 +340,7 @@ def _data_changes(
 ) -> dict[str, Any]:
     options = {**_present(path=path, client=client, label=label, task=task), **_options(option or [])}
     source = data
-    if data is not None and data.rpartition(".")[2] in ("csv", "parquet"):
+    if data is not None and "." in data and data.rpartition(".")[2] in ("csv", "parquet"):
         source, options["path"] = data.rpartition(".")[2], data
     changes = _present(source=source, skew=skew, clients=clients, unseen=unseen, public=public, limit=limit, resample=resample)
     if options:
@@ -344,16 +349,22 @@ def _data_changes(
 
 
 def _options(given: list[str]) -> dict[str, Any]:
-    """name=value as options of a source: numbers, true, false and lists as JSON writes them, anything else is text."""
-    options = {}
+    """name=value as options of a source: numbers, true, false and lists as JSON writes them, anything else is text. What is given several times is a list."""
+    options: dict[str, Any] = {}
+    several: set[str] = set()
     for text in given:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not name:
             raise AtollError(f"--option {text!r} is not of the form name=value, for instance --option films=300.")
         try:
-            options[name] = json.loads(value)
+            read = json.loads(value)
         except ValueError:
-            options[name] = value
+            read = value
+        if name in options:
+            options[name] = [*(options[name] if name in several else [options[name]]), read]
+            several.add(name)
+        else:
+            options[name] = read
     return options
 
 

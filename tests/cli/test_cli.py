@@ -119,6 +119,10 @@ def test_a_folder_is_never_overwritten(atoll):
         (["run", "--dropout", "1.5"], "dropout"),
         (["run", "--per-round", "99"], "99 clients per round"),
         (["run", "missing.toml"], "missing.toml"),
+        (["run", "rows.csv"], "holds data, not a specification"),
+        (["run", "-m", "local", "--no-baselines", "--data", "csv"], "needs a file"),
+        (["data", "show", "digits", "--private", "0"], "epsilon must be > 0"),
+        (["data", "verify", "."], "map.npz"),
         (["run", "--data", "missing.csv", "--client", "a", "--label", "b"], "missing.csv"),
         (["run", "-m", "nowhere:Nothing"], "nowhere"),
         (["run", "-m", "fedmd"], "public"),
@@ -150,6 +154,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(atoll, tmp_path, args, says):
     ("text", "says"),
     [
         ("rounds = ", "TOML"),
+        ("# nothing", "empty specification"),
         ("round = 3", "Did you mean rounds"),
         ("[data]\nsorce = 'digits'", "Did you mean source"),
         ("rounds = 'many'", "rounds"),
@@ -294,3 +299,9 @@ def test_ready_made_studies_are_listed_and_wrong_names_are_refused(atoll, tmp_pa
     code, _, err = atoll("compare", "nowhere")
     assert code == 2
     assert "neither a run nor a study" in err
+
+
+def test_an_option_given_several_times_is_a_list():
+    assert cli._options(["features=age", "films=300", "features=dose"]) == {"features": ["age", "dose"], "films": 300}
+    assert cli._options(['features=["a", "b"]', "features=c"]) == {"features": [["a", "b"], "c"]}
+    assert cli._options(["a=1", "a=2", "a=3"]) == {"a": [1, 2, 3]}

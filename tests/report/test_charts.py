@@ -60,6 +60,18 @@ def test_for_regression_gain_is_a_lower_loss(tmp_path):
     assert list(traces(plots_clients.gain(d, styles(list(d.run.status))))["New"].y) == pytest.approx([0.1])
 
 
+def test_the_histogram_counts_every_client_once(tmp_path):
+    """Of 20 clients 15 have 2 of 10 right and 5 have 9: with ten intervals from 20 to 90 % the first has 15 and the last 5. Of many methods a few show."""
+    methods = {"Local": base(*[2] * 15, *[9] * 5), **{f"M{i}": flat(*[5] * 20) for i in range(6)}}
+    d = digest(open_run(exact_run(tmp_path / "run", methods)))
+    chart = plots_clients.histogram(d, styles(list(d.run.status)))
+    bars = {bar.meta: list(bar.y) for bar in chart.figure.data}
+    assert bars["Local"] == [15, 0, 0, 0, 0, 0, 0, 0, 0, 5]
+    assert all(sum(bars[name]) == 20 for name in methods)
+    assert "Local" not in chart.hidden
+    assert len(chart.hidden) == 5
+
+
 def test_convergence_by_traffic_counts_bytes_per_client_and_levels_who_sends_nothing(d, look):
     """New sends 100 bytes each way in the only round; the large mark is at the round that counts."""
     by_round, by_bytes = plots_run.convergence(d, look)

@@ -1,9 +1,14 @@
 """The comparison as CSV and LaTeX."""
 
+import json
+
 import polars as pl
 from polars.testing import assert_frame_equal
 
-from atoll.report.export import latex, tex, write_csv, write_latex
+from atoll.report.digest import digest
+from atoll.report.export import latex, summary_json, tex, write_csv, write_latex
+from atoll.report.findings import verdict, warnings
+from atoll.report.run import open_run
 from atoll.report.table import comparison
 from tests.report.exact_run import base, exact_run, flat
 from tests.report.make_run import make_run
@@ -14,6 +19,17 @@ def test_csv_has_every_column_with_full_precision(tmp_path):
     table = comparison(folder)
     back = pl.read_csv(write_csv(folder, tmp_path / "table.csv"), schema_overrides=table.schema)
     assert_frame_equal(back.with_columns(pl.col(pl.String).fill_null("")), table, check_exact=True)
+
+
+def test_json_says_what_the_page_says(tmp_path):
+    d = digest(open_run(make_run(tmp_path / "run")))
+    told = json.loads(summary_json(d))
+    assert told["verdict"] == verdict(d).line
+    assert told["warnings"] == warnings(d)
+    rows = {row["method"]: row for row in told["methods"]}
+    assert list(rows) == d.table["method"].to_list()
+    assert rows["FedPer"]["accuracy"] == d.value("FedPer", "accuracy")
+    assert any(value is None for row in rows.values() for value in row.values())  # of what diverged
 
 
 def test_latex_by_hand(tmp_path):

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from atoll import metrics
 from atoll.core.errors import AtollError
-from atoll.report import words
+from atoll.report import findings, words
+from atoll.report.colours import styles
 from atoll.report.columns import Column
 from atoll.report.study_export import latex, summary_json, table_of_all
 from atoll.report.study_findings import best, gap, verdict, warnings
 from atoll.report.study_measures import mean_of, measures
 from atoll.report.study_page import write_study_report
-from atoll.report.study_plots import sweeps
+from atoll.report.study_plots import cost_charts, sweep_charts, sweeps
 from atoll.report.study_results import open_results
 from atoll.report.study_table import print_study, score
 from tests.report.chromium import dump
@@ -58,6 +60,34 @@ def test_differences_by_hand(study):
         "Against FedAvg+FT it is clearly better in 0 and clearly worse in 0 of 2 cells.",
         "Against Local it is clearly better in 1 and clearly worse in 0 of 2 cells.",  # 30 ± 24.8 without skew
     ]
+
+
+def test_what_costs_what_over_cells_and_seeds(study):
+    """Everybody but New and Shiny (and FedAvg) sends nothing here or as much; gains on FedAvg+FT are means over both cells: New (0.2 + 0) / 2."""
+    charts = list(cost_charts(study, styles(study.methods)))
+    (chart,) = (one for one in charts if one.key == "price")
+    gains = {trace.meta: trace.y[0] for trace in chart.figure.data if trace.meta}
+    assert gains["FedAvg+FT"] == 0
+    assert gains["New"] == pytest.approx(100 * np.mean([cell.scores("New").mean() - cell.scores("FedAvg+FT").mean() for cell in study.cells]))
+    assert "means over 2 cells and 3 seeds" in chart.says
+
+
+def test_intervals_are_drawn_within_what_is_possible(study):
+    figure = sweep_charts(study, sweeps(study)[0], 1, styles(study.methods), metrics.ranking(study.methods, study.means(), regression=False))[0].figure
+    for trace in figure.data:
+        if trace.error_y.array is not None:
+            assert (np.asarray(trace.y) + trace.error_y.array <= 100 + 1e-9).all()
+            assert (np.asarray(trace.y) - trace.error_y.arrayminus >= -1e-9).all()
+
+
+def test_fine_tuning_counts_where_baselines_are_said_to_do(tmp_path):
+    """Local has more than New and less than FedAvg+FT: federation brings something."""
+    cell = {"Local": base(6, 6), "FedAvg+FT": base(8, 8), "New": flat(5, 5)}
+    results = open_results(exact_study(tmp_path / "s", "data.skew", {IID: [cell, cell]}))
+    assert not any("Local is at least" in text for text in warnings(results))
+    assert not any("Local" in text and "at least as good" in text for text in findings.warnings(results.any))
+    worse = open_results(exact_study(tmp_path / "t", "data.skew", {IID: [{**cell, "FedAvg+FT": base(6, 5)}] * 2}))
+    assert any("Local is at least as good as every method at iid" in text for text in warnings(worse))
 
 
 def test_other_measures_are_means_over_seeds(study):

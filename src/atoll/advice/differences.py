@@ -33,7 +33,7 @@ def differences(fed: Federation, private: float | None, seed: int) -> Difference
         said.append({"kind": KINDS[one.key], "key": one.key, "name": one.name, "value": one.value, "chance": one.noise, "word": word})
     note = f"How clients differ was measured from noised counts alone, with epsilon {private:g} per row in all; whether they call like inputs by different "
     return Differences(
-        _words(said), tuple(said), note + "labels can't be told so. In the pilot clients reported how many of their rows were right, without noise."
+        _words(said), tuple(said), note + "labels can't be told so. In the pilot clients reported their scores without noise."
     )
 
 

@@ -94,6 +94,8 @@ def _because(a: Advice) -> str:
 
 def _differ(a: Advice) -> str:
     told = [f"{KINDS[kind]}: {word}" for kind, word in a.differences.words.items() if kind in KINDS and word in ("weak", "strong")]
+    if not told and a.epsilon is not None:
+        return "Clients were not found to differ beyond chance in what counts can tell: sizes, labels and inputs, but not what they call like inputs."
     if not told:
         return "Clients were not found to differ beyond chance."
     return f"How clients differ: {'; '.join(told)}."
@@ -103,9 +105,9 @@ def remarks(a: Advice, diverged: list[str]) -> list[str]:
     """What makes the answer less certain."""
     said: list[str] = []
     if not a.over_majority.shown:
-        said.append(
-            f"Nothing that was trained is shown to beat a constant answer per client ({_gain(a, a.over_majority)}): these rows hardly tell what is asked for."
-        )
+        absent = a.over_majority.absent(a.worth)
+        why = "these rows hardly tell what is asked for" if absent else "the rows or clients are too few to be sure, whatever the means say"
+        said.append(f"Nothing that was trained is shown to beat a constant answer per client ({_gain(a, a.over_majority)}): {why}.")
     late = [one.title for one in a.lines if one.late and one.role in ("common", "alone", "tuned")]
     if late:
         said.append(f"Still improving at the pilot's end: {words.some(late)}. With more rounds (--rounds) the comparison may turn out otherwise.")
@@ -135,7 +137,8 @@ def _evidence(a: Advice) -> Table:
         table.add_column(name, justify="left" if name in ("", "what it is, or why it was tried") else "right", no_wrap=not name.startswith("what"))
     best = words.loss if a.regression else words.percent
     for one in a.lines:
-        about = ROLES.get(one.role) or f"{one.family}: {one.why}"
+        constant = "always the mean of each client's train rows" if a.regression and one.role == "trivial" else None
+        about = constant or ROLES.get(one.role) or f"{one.family}: {one.why}"
         title = f"[bold]{escape(one.title)}[/]" if one.name == a.recommended else escape(one.title)
         table.add_row(title, best(one.test), best(one.validation), "" if one.rate is None else f"{one.rate:g}", escape(about))
     return table

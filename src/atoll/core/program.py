@@ -72,9 +72,10 @@ class Task:
         return f"{label(self.method)}.{self.name}"
 
     def at(self, rate: Any) -> Task:
-        """The task of the method with another learning rate."""
-        method = at_rate(self.method, rate) if isinstance(rate, Array) else the_same(at_rate(self.method, rate))
-        return replace(self, method=method, program=getattr(method, self.program.__name__))
+        """The task with another learning rate of the method whose program it is: `method`, or one that it has inside."""
+        owner = self.program.__self__  # pyright: ignore[reportFunctionMemberAccess] - it is bound
+        made = at_rate(owner, rate) if isinstance(rate, Array) else the_same(at_rate(owner, rate))
+        return replace(self, method=made if owner is self.method else self.method, program=getattr(made, self.program.__name__))
 
     def __call__(self, data: Data, at: Context, shared: Any, mine: Any, state: Any, sites: list[float] | None = None) -> Outcome:
         if at.rate is not None:
@@ -259,11 +260,9 @@ def for_any_rate(task: Any) -> tuple[Any, Any]:
 
     What is compiled for one rate then serves all: tuning and trying rates compile once.
     """
-    rate = rate_of(task.method)
-    program = getattr(task, "program", None)
-    if rate is None or (program is not None and getattr(program, "__self__", None) is not task.method):
-        return task, None
-    return task.at(1.0), np.float32(rate)
+    owner = getattr(task.program, "__self__", None) if isinstance(task, Task) else task.method
+    rate = rate_of(owner)
+    return (task, None) if rate is None else (task.at(1.0), np.float32(rate))
 
 
 class Joined(NamedTuple):

@@ -56,6 +56,8 @@ def write_map(fed: Federation, folder: Path, arguments: dict[str, Any]) -> Path:
 
 def read_map(file: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Facts and arrays of an index map. AtollError for a file that is none."""
+    if file.is_dir():
+        file = file / FILE  # what `atoll data export` writes there
     try:
         with np.load(file, allow_pickle=False) as content:
             arrays = {key: content[key] for key in content.files}
@@ -64,7 +66,8 @@ def read_map(file: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     except FileNotFoundError:
         raise AtollError(f"There is no index map {file}. `atoll data export` writes one.") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise AtollError(f"{file} is no index map: {' '.join(str(error).split()).rstrip('.')}.") from None
+        why = "it is no NumPy archive" if "pickle" in str(error) else " ".join(str(error).split()).rstrip(".")
+        raise AtollError(f"{file} is no index map: {why}.") from None
     if not known:
         raise AtollError(f"{file} is an index map of the format {facts['format']!r}, and this version reads {FORMAT!r}.")
     return facts, arrays

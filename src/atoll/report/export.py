@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 from atoll.report.columns import Column, best_rows, cell, columns, methods_first_row
 from atoll.report.digest import Digest, digest
-from atoll.report.findings import ONE_RUN
+from atoll.report.findings import ONE_RUN, verdict, warnings
 from atoll.report.run import open_run
 from atoll.report.table import comparison
 
@@ -44,6 +46,17 @@ def write_latex(run_folder: Path, out: Path) -> Path:
     """Writes `latex(run_folder)` to a file; returns its path."""
     out.write_text(latex(run_folder), encoding="utf-8")
     return out
+
+
+def summary_json(d: Digest) -> str:
+    """Verdict, warnings and the comparison with all its columns as JSON; what is not known is null."""
+    rows = [{name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()} for row in d.table.to_dicts()]
+    said = verdict(d)
+    content = {
+        "run": d.run.name, "score": d.unit, "verdict": said.line, "details": said.details, "warnings": warnings(d), "methods": rows,
+        "split": d.run.data.get("split_hash"),
+    }  # fmt: skip
+    return json.dumps(content, indent=1, allow_nan=False)
 
 
 def _heads(shown: list[Column]) -> str:

@@ -127,8 +127,9 @@ def _unfinished(d: Digest) -> list[str]:
 
 
 def _trivial(d: Digest) -> list[str]:
-    """Majority or Local as good as the best method: then the data, or the training, can't tell methods apart."""
-    rows = d.table.filter(~pl.col("baseline")).drop_nulls(d.unit).sort(d.unit, descending=not d.regression, maintain_order=True)
+    """Majority or Local as good as the best method, FedAvg+FT among them: then the data, or the training, can't tell methods apart."""
+    rivals = d.table.filter(~pl.col("baseline") | pl.col("method").str.starts_with("FedAvg+FT")).drop_nulls(d.unit)
+    rows = rivals.sort(d.unit, descending=not d.regression, maintain_order=True)
     if rows.is_empty():
         return []
     top, best = rows["method"][0], rows[d.unit][0]

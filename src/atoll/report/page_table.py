@@ -9,6 +9,7 @@ import polars as pl
 from atoll.report.colours import Style
 from atoll.report.columns import Column, best_rows, cell, columns, methods_first_row
 from atoll.report.digest import Digest
+from atoll.report.export import summary_json
 from atoll.report.legend import swatch
 from atoll.report.markup import Html, e, join
 
@@ -71,13 +72,16 @@ def _broken(title: str) -> Html:
 
 def _downloads(d: Digest) -> list[Html]:
     """The table and, unless they are very many, the scores of clients it is made of; full precision."""
-    found = [_download(d.table.write_csv(), f"{d.run.folder.name}-methods.csv", "Table as CSV")]
+    found = [
+        _download(d.table.write_csv(), f"{d.run.folder.name}-methods.csv", "Table as CSV"),
+        _download(summary_json(d), f"{d.run.folder.name}-summary.json", "Summary as JSON", "application/json"),
+    ]
     if 0 < len(d.scores) <= MOST:
         names = d.scores.with_columns(pl.col("client").map_elements(d.run.client_name, return_dtype=pl.String).alias("name"))
         found.append(_download(names.write_csv(), f"{d.run.folder.name}-clients.csv", "Clients as CSV"))
     return found
 
 
-def _download(content: str, name: str, what: str) -> Html:
+def _download(content: str, name: str, what: str, kind: str = "text/csv") -> Html:
     data = base64.b64encode(content.encode()).decode()
-    return e("a", what, download=name, href=f"data:text/csv;base64,{data}")
+    return e("a", what, download=name, href=f"data:{kind};base64,{data}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
@@ -12,6 +14,7 @@ from atoll.report.figure import Chart, apart, blank, line, marker, plain, ranked
 
 Styles = dict[str, Style]
 MANY = 200  # clients from which single points are left out of boxes
+BINS = 10  # of the histogram
 MOST = 1500  # clients drawn at most in a scatter
 
 
@@ -65,6 +68,23 @@ def cumulative(d: Digest, look: Styles) -> Chart:
     side = "left" if d.regression else "right"
     says = f"Each curve climbs where clients are. The further {side}, the better; the foot of a curve is what the worst-off clients get."
     return Chart("cumulative", "Distribution over clients", says, figure, *_key(d, d.methods))
+
+
+def histogram(d: Digest, look: Styles) -> Chart:
+    """Number of clients by score, in BINS intervals of one width."""
+    scores = {name: _scores(d, name) * _scale(d) for name in d.methods}
+    finite = np.concatenate([own[np.isfinite(own)] for own in scores.values()])
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
+    middles = (edges[:-1] + edges[1:]) / 2
+    figure = blank(340, _axis(d), "clients")
+    for name, own in scores.items():
+        counts, _ = np.histogram(own[np.isfinite(own)], edges)
+        hovers = [f"{text(name)}: %{{y}} from {a:.4g} to {b:.4g}{_sign(d)}<extra></extra>" for a, b in pairwise(edges.tolist())]
+        figure.add_trace(go.Bar(x=plain(middles), y=plain(counts), name=text(name), meta=name, marker={"color": look[name].colour}, hovertemplate=hovers))
+    figure.update_layout(barmode="group", bargap=0.15)
+    says = f"Number of clients by test {_name(d)} of their personal models, in {BINS} intervals."
+    return Chart("histogram", "Histogram of clients", says, figure, *_few(d, d.methods))
 
 
 def before_after(d: Digest, look: Styles) -> Chart | None:
@@ -169,6 +189,12 @@ def _key(d: Digest, methods: list[str]) -> tuple[tuple[str, ...], tuple[str, ...
     """(all methods, those hidden at first)."""
     shown = d.leading(methods)
     return tuple(methods), tuple(m for m in methods if m not in shown)
+
+
+def _few(d: Digest, methods: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(all methods, those hidden at first), where only a few can be told apart: the best, Local, FedAvg and FedAvg+FT."""
+    shown = {d.best(), *(d.run.reference(title) for title in ("Local", "FedAvg", "FedAvg+FT"))}
+    return tuple(methods), tuple(m for m in methods if m not in shown) if any(m in shown for m in methods) else ()
 
 
 def _diagonal(figure: go.Figure, values: list[float]) -> None:

@@ -75,7 +75,8 @@ def _block(name: str, title: str, content: Html, level: int) -> Html:
 
 def _client_charts(d: Digest, look: dict[str, Style]) -> Iterator[Chart | None]:
     if d.methods:
-        yield from (plots_clients.spread(d, look), plots_clients.cumulative(d, look), plots_clients.before_after(d, look), plots_clients.gain(d, look))
+        draw = (plots_clients.spread, plots_clients.cumulative, plots_clients.histogram, plots_clients.before_after, plots_clients.gain)
+        yield from (one(d, look) for one in draw)
 
 
 def _card(d: Digest, look: dict[str, Style], key: str, title: str, level: int) -> Html:

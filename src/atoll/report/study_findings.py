@@ -115,9 +115,9 @@ def crossings(results: StudyResults, values: list[str], scores: dict[str, np.nda
 
 
 def winners(results: StudyResults, values: list[str], scores: dict[str, np.ndarray]) -> list[str]:
-    """Values at which Majority, Local or FedAvg is at least as good as every method that is no baseline: there personalization does not pay."""
+    """Values at which Majority, Local or FedAvg is at least as good as every method, FedAvg+FT among them: there personalization does not pay."""
     sign = -1.0 if results.regression else 1.0
-    others = [name for name in scores if name not in results.baselines]
+    others = [name for name in scores if name not in results.baselines or name.startswith("FedAvg+FT")]
     found = []
     for title, meaning in (("Majority", "a constant answer does"), ("Local", "federation brings nothing"), ("FedAvg", "one common model does")):
         if title in scores and others:

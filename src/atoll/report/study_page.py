@@ -16,15 +16,15 @@ from atoll.report.sections import Drawer, code, warning_box
 from atoll.report.study_export import latex, summary_json, table_of_all
 from atoll.report.study_findings import Gap, gap, rivals, verdict, warnings
 from atoll.report.study_measures import mean_of, measures
-from atoll.report.study_plots import critical, sweep_charts, sweeps
+from atoll.report.study_plots import cost_charts, critical, sweep_charts, sweeps
 from atoll.report.study_results import StudyResults
 from atoll.report.study_table import picked, says, score
 from atoll.report.tuning import read_tuning, tuning_table
 from atoll.study.grid import study_toml
 
 TITLES = {
-    "scores": "Scores", "differences": "Differences", "sweep": "What is varied", "ranks": "Ranks", "measures": "Other measures", "tuning": "Tuning",
-    "repeat": "How to repeat it",
+    "scores": "Scores", "differences": "Differences", "sweep": "What is varied", "ranks": "Ranks", "costs": "Gains and costs",
+    "measures": "Other measures", "tuning": "Tuning", "repeat": "How to repeat it",
 }  # fmt: skip
 
 
@@ -49,6 +49,7 @@ def study_page(results: StudyResults) -> str:
         "differences": join(*(_differences(results, look, rival) for rival in rivals(results))),
         "sweep": draw(*charts),
         "ranks": draw(critical(ranking, look)),
+        "costs": draw(*cost_charts(results, look)),
         "measures": _measures(results, look),
         "tuning": tuning_table(told) if told else None,
         "repeat": _repeat(results),

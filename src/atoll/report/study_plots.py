@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from atoll.metrics import Ranking
 from atoll.report import words
 from atoll.report.colours import FAINT, INK, Style
 from atoll.report.figure import Chart, apart, blank, line, marker, plain, text
+from atoll.report.plots_cost import COSTS, price
 from atoll.report.study_findings import crossings, winners
 from atoll.report.study_results import StudyResults
 from atoll.study.grid import shown
@@ -49,9 +51,9 @@ def sweep_charts(results: StudyResults, made: Sweep, number: int, look: Styles, 
     others = [key for key in results.cells[0].cell.values if key != made.axis]
     about = f"Mean test score{' over the other cells' if others else ''}, with 95 % intervals over seeds (Student's)." if len(results.study.seeds) > 1 else ""
     scale, title = (1.0, "test loss") if results.regression else (100.0, "test accuracy, %")
-    figure = blank(420, made.axis, title)
+    figure, most = blank(420, made.axis, title), np.inf if results.regression else 100.0
     for n, name in enumerate(methods):
-        _line(figure, look[name], name, made.values, made.score[name] * scale, made.reach[name] * scale, n, len(methods), "%{y:.4g}")
+        _line(figure, look[name], name, made.values, made.score[name] * scale, made.reach[name] * scale, n, len(methods), "%{y:.4g}", most)
     for place, _ in crossed:
         figure.add_vline(x=place, line={"dash": "dot", "width": 1, "color": FAINT[0]})
         label = {"text": "Local = FedAvg", "font": {"size": 10, "color": FAINT[0]}, "showarrow": False, "xanchor": "left", "yanchor": "bottom"}
@@ -59,12 +61,27 @@ def sweep_charts(results: StudyResults, made: Sweep, number: int, look: Styles, 
     scores = Chart(f"sweep{number}", f"Scores along {made.axis}", f"{about} {says}".strip(), figure, tuple(methods), hidden, wide=True)
     ranks = blank(360, made.axis, "mean rank")
     for n, name in enumerate(methods):
-        _line(ranks, look[name], name, made.values, made.rank[name], np.full(len(made.values), np.nan), n, len(methods), "rank %{y:.3g}")
+        _line(ranks, look[name], name, made.values, made.rank[name], np.full(len(made.values), np.nan), n, len(methods), "rank %{y:.3g}", np.inf)
     ranks.update_yaxes(autorange="reversed", dtick=1 if len(methods) < 12 else None)
     told = "Rank by mean test score within a cell; 1 is best. Methods that diverged come last."
     for chart in (figure, ranks):
         _categories(chart, made.values)
     return [scores, Chart(f"ranks{number}", f"Ranks along {made.axis}", told, ranks, tuple(methods), hidden, wide=True)]
+
+
+def cost_charts(results: StudyResults, look: Styles) -> Iterator[Chart]:
+    """Gain over FedAvg+FT (else: the score) against each kind of cost, means over cells and seeds; methods without a score somewhere are left out."""
+    rival = "FedAvg+FT" if "FedAvg+FT" in results.methods else None
+    means = dict(zip(results.methods, results.means().mean(axis=0), strict=True))
+    sign = -1.0 if results.regression and rival else 1.0
+    gains = {name: sign * (mean - means[rival]) if rival else mean for name, mean in means.items() if name != "Majority"}
+    over = f"; means over {words.number(len(results.cells), 'cell')} and {words.number(len(results.study.seeds), 'seed')}"
+    for cost in COSTS:
+        spent = {name: float(np.mean([cell.scores(name, cost.column).mean() for cell in results.cells])) for name in gains}
+        names = [name for name in gains if np.isfinite([gains[name], spent[name]]).all()]
+        if any(spent[name] > 0 for name in names):
+            told = [float(gains[name]) for name in names], [spent[name] for name in names]
+            yield price(look, cost, names, *told, rival=rival, regression=results.regression, over=over)
 
 
 def critical(ranking: Ranking, look: Styles) -> Chart | None:
@@ -128,10 +145,13 @@ def _half(values: np.ndarray) -> float:
     return d.high - d.mean
 
 
-def _line(figure: Any, style: Style, name: str, values: list[str], y: np.ndarray, half: np.ndarray, n: int, of: int, hover: str) -> None:
-    """A method's line; methods stand a little beside each other, so that their intervals can be told apart."""
+def _line(figure: Any, style: Style, name: str, values: list[str], y: np.ndarray, half: np.ndarray, n: int, of: int, hover: str, most: float) -> None:
+    """A method's line; methods stand a little beside each other, so that their intervals can be told apart. Intervals are cut off at 0 and `most`."""
     x = np.arange(len(values)) + (n - (of - 1) / 2) * min(0.02, 0.3 / of)
-    bars = {"type": "data", "array": plain(half), "color": style.colour, "thickness": 1, "width": 2} if np.isfinite(half).any() else None
+    bars = None
+    if np.isfinite(half).any():
+        bars = {"type": "data", "array": plain(np.minimum(half, most - y)), "arrayminus": plain(np.minimum(half, y)), "symmetric": False}
+        bars |= {"color": style.colour, "thickness": 1, "width": 2}
     hovers = [f"{text(name)} at {text(value)}: {hover}<extra></extra>" for value in values]
     how = {"mode": "lines+markers", "line": line(style), "marker": marker(style, 7, 1.0), "error_y": bars, "hovertemplate": hovers}
     figure.add_trace(go.Scatter(x=plain(x), y=plain(y), name=text(name), meta=name, cliponaxis=False, **how))

@@ -91,6 +91,8 @@ def make_plan(
     check_loggers(spec.log)
     facts = facts_of(fed, built, has_pool=spec.engine != "wire")
     entries, refused = _titled(pairs), {}
+    if not entries:
+        raise AtollError("No method is asked for, and baselines are switched off. Name a method, or leave the baselines in.")
     for entry in entries:
         try:
             check_method(entry.method, facts)

@@ -51,7 +51,7 @@ class MethodSpec(Section):
 
 
 class Spec(Section):
-    """A run. Every field has a default, so an empty file is a run too."""
+    """A run. Every field has a default."""
 
     data: DataSpec = Field(default_factory=lambda: DataSpec.model_validate({}))
     model: tuple[str, ...] = ()  # empty: chosen for the data
@@ -107,9 +107,14 @@ def read_spec(path: Path | None, changes: dict[str, Any]) -> Spec:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file says. AtollError where there is none, or it can't be read."""
+    """What a TOML file says. AtollError where there is none, where it says nothing, or where it can't be read."""
+    if path.suffix.lower() in (".csv", ".parquet"):
+        raise AtollError(f"{path} holds data, not a specification. Give it as --data {path}, with --client and --label.")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        if not content:
+            raise AtollError(f"{path} is an empty specification. Without one, options alone say what is run.")
+        return content
     except FileNotFoundError:
         raise AtollError(f"There is no specification {path}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:

@@ -21,7 +21,8 @@ def read_frame(file: Path, separator: str) -> pl.DataFrame:
         raise AtollError(f"{file} is empty.") from None
     except (pl.exceptions.PolarsError, OSError) as error:
         _check_lines(file, separator)
-        raise AtollError(f"{file} can't be read as CSV: {str(error).splitlines()[0].rstrip('.')}.") from None
+        why = str(error).splitlines()[0].rstrip(".")
+        raise AtollError(f"{file} can't be read as CSV: {why}.{' Save it as UTF-8.' if 'utf-8' in why else ''}") from None
     _check_header(file, separator, len(frame.columns))
     # Polars fills a line that is too short up with nulls, and reads a blank line as nulls only.
     if sum(frame.null_count().row(0)):

@@ -114,10 +114,11 @@ def _features(frame: pl.DataFrame, columns: Sequence[str], where: Where) -> tupl
 
 def _too_many(values: pl.Series, categories: int, where: Where) -> str:
     text = f"Column {values.name!r} has {categories:,} different texts, too many for one column each (at most {CATEGORIES}). "
-    odd = values.cast(pl.Float64, strict=False).is_null()
-    if odd.mean() < 0.5:  # type: ignore[operator]
+    numbers = values.cast(pl.Float64, strict=False)
+    odd = numbers.is_null() | ~numbers.is_finite()
+    if odd.any() and odd.mean() < 0.5:  # type: ignore[operator]
         row = int(odd.arg_max() or 0)
-        return text + f"Is it meant to hold numbers? {values[row]!r} in {where(row)} is none."
+        return text + f"Is it meant to hold numbers? {values[row]!r} in {where(row)} is no finite one."
     return text + "Leave it out with features=[...], or group its values."
 
 

@@ -52,15 +52,16 @@ def _of_two(one: Measure) -> Measure:
 
 
 def by_phases(fed: Federation, seed: int = 0) -> list[Measure]:
-    """Drift of all clients' train rows together from one phase to the next, where the federation changes: of each measure the change that is largest.
+    """Drift of all clients' train rows together from one phase to the next, and from the first to the last: of each measure the change that is largest.
 
-    Looks at CHANGES changes at most, the first ones.
+    Looks at CHANGES changes at most, the first ones, beside that from the first to the last, which small steps may add up to.
     """
     if fed.drift is None:
         return []
     phases = [fed, *fed.drift.later]
     order = fed.drift.order + fed.drift.order[:1] * fed.drift.again
-    pairs = list(dict.fromkeys((a, b) for a, b in pairwise(order) if a != b))[:CHANGES]
+    steps = list(dict.fromkeys((a, b) for a, b in pairwise(order) if a != b))[:CHANGES]
+    pairs = list(dict.fromkeys([*steps, (order[0], order[-1])])) if order[0] != order[-1] else steps
     found: dict[str, Measure] = {}
     for a, b in pairs:
         for one in drift(_train(phases[a]), _train(phases[b]), len(fed.labels), shift=fed.shift, scale=fed.scale, seed=seed):
