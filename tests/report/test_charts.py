@@ -61,12 +61,13 @@ def test_for_regression_gain_is_a_lower_loss(tmp_path):
 
 
 def test_the_histogram_counts_every_client_once(tmp_path):
-    """Of 20 clients 15 have 2 of 10 right and 5 have 9: with ten intervals from 20 to 90 % the first has 15 and the last 5. Of many methods a few show."""
+    """Of 20 clients 15 have 2 of 10 right and 5 have 9: from 20 to 90 % by tens the first interval has 15 and the last 5. Of many methods a few show."""
     methods = {"Local": base(*[2] * 15, *[9] * 5), **{f"M{i}": flat(*[5] * 20) for i in range(6)}}
     d = digest(open_run(exact_run(tmp_path / "run", methods)))
     chart = plots_clients.histogram(d, styles(list(d.run.status)))
     bars = {bar.meta: list(bar.y) for bar in chart.figure.data}
-    assert bars["Local"] == [15, 0, 0, 0, 0, 0, 0, 0, 0, 5]
+    assert bars["Local"] == [15, 0, 0, 0, 0, 0, 5]
+    assert list(chart.figure.layout.xaxis.tickvals) == pytest.approx([20, 30, 40, 50, 60, 70, 80, 90])
     assert all(sum(bars[name]) == 20 for name in methods)
     assert "Local" not in chart.hidden
     assert len(chart.hidden) == 5

@@ -71,19 +71,20 @@ def cumulative(d: Digest, look: Styles) -> Chart:
 
 
 def histogram(d: Digest, look: Styles) -> Chart:
-    """Number of clients by score, in BINS intervals of one width."""
+    """Number of clients by score, in BINS intervals of one round width at most."""
     scores = {name: _scores(d, name) * _scale(d) for name in d.methods}
     finite = np.concatenate([own[np.isfinite(own)] for own in scores.values()])
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
+    edges = _round_edges(low, high)
     middles = (edges[:-1] + edges[1:]) / 2
     figure = blank(340, _axis(d), "clients")
     for name, own in scores.items():
-        counts, _ = np.histogram(own[np.isfinite(own)], edges)
+        counts, _ = np.histogram(np.clip(own[np.isfinite(own)], edges[0], edges[-1]), edges)  # edges are rounded
         hovers = [f"{text(name)}: %{{y}} from {a:.4g} to {b:.4g}{_sign(d)}<extra></extra>" for a, b in pairwise(edges.tolist())]
         figure.add_trace(go.Bar(x=plain(middles), y=plain(counts), name=text(name), meta=name, marker={"color": look[name].colour}, hovertemplate=hovers))
     figure.update_layout(barmode="group", bargap=0.15)
-    says = f"Number of clients by test {_name(d)} of their personal models, in {BINS} intervals."
+    figure.update_xaxes(tickvals=plain(edges))
+    says = f"Number of clients by test {_name(d)} of their personal models, between the marks."
     return Chart("histogram", "Histogram of clients", says, figure, *_few(d, d.methods))
 
 
@@ -189,6 +190,17 @@ def _key(d: Digest, methods: list[str]) -> tuple[tuple[str, ...], tuple[str, ...
     """(all methods, those hidden at first)."""
     shown = d.leading(methods)
     return tuple(methods), tuple(m for m in methods if m not in shown)
+
+
+def _round_edges(low: float, high: float) -> np.ndarray:
+    """Edges from `low` or below to `high` or above, BINS intervals or fewer, as wide as 1, 2 or 5 times a power of ten."""
+    least = (high - low) / BINS or abs(high) / BINS or 1.0
+    power = 10.0 ** np.floor(np.log10(least))
+    for width in (power, 2 * power, 5 * power, 10 * power, 20 * power):
+        first, last = np.floor(low / width + 1e-9), np.ceil(high / width - 1e-9)
+        if last - first <= BINS:
+            break
+    return width * np.arange(first, max(last, first + 1) + 1)
 
 
 def _few(d: Digest, methods: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
