@@ -82,7 +82,7 @@ def marks(figure: Element) -> int:
 def test_every_chart_is_drawn_and_no_script_fails(report):
     text = dump(report)
     assert faults(text) == []
-    assert len(parse(text, strict=False).all("figure")) == 25  # thirteen of the first run; no labels in the second
+    assert len(parse(text, strict=False).all("figure")) == 27  # fourteen of the first run; no labels in the second
 
 
 def test_a_page_without_plotly_is_found_out(report):
@@ -94,7 +94,7 @@ def test_a_page_without_plotly_is_found_out(report):
     broken.write_text(text.replace(plotly, ""), encoding="utf-8")
     wrong = faults(dump(broken))
     assert "Plotly is not defined" in wrong[0]
-    assert len(wrong) == 26
+    assert len(wrong) == 28
 
 
 def test_nothing_is_fetched(report):

@@ -191,5 +191,5 @@ def test_charts_are_drawn_without_errors(study):
     page = root.one("html")
     assert page.attributes.get("data-errors") is None
     plots = root.all(class_="plot")
-    assert len(plots) == 3
+    assert len(plots) == 4
     assert all("data-drawn" in plot.attributes for plot in plots)
