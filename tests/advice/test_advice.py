@@ -202,11 +202,11 @@ def test_a_federation_of_ones_own_has_one_split(tmp_path, monkeypatch):
     assert sheets[0] == sheets[1]
 
 
-REAL = [("medpar", "common"), ("vowel", "alone")]
+REAL = [("medpar", (), "common"), ("vowel", (), "alone"), ("indo-rct", (), "common"), ("loans", (), "common"), ("digits", ("iid",), "common"), ("digits", ("iid", "swap:4"), "personalize")]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("data", "answer"), REAL)
-def test_real_data(data, answer, tmp_path):
+@pytest.mark.parametrize(("data", "skew", "answer"), REAL)
+def test_real_data(data, skew, answer, tmp_path):
     """docs/advisor.md has what was said."""
-    assert atoll.advise(data, splits=3, out=tmp_path / "a").verdict.kind == answer
+    assert atoll.advise(data, skew=skew, splits=3, out=tmp_path / "a").verdict.kind == answer

@@ -30,6 +30,7 @@ def test_without_the_term_it_is_fedavg(model):
     assert not np.array_equal(leaves(train(FedProx(**how), fed, 2, models=(model,)).server)[-1], leaves(wanted.server)[-1])
 
 
+@pytest.mark.long  # where tests are compiled plainly, BatchNorm makes more of what rounds apart
 def test_without_the_term_and_with_batch_norm_it_is_fedavg():
     fed, how = small_digits(3), {"lr": 0.2, "epochs": 2, "batch": 4}
     model = {"models": (normed(fed),)}
