@@ -202,7 +202,15 @@ def test_a_federation_of_ones_own_has_one_split(tmp_path, monkeypatch):
     assert sheets[0] == sheets[1]
 
 
-REAL = [("medpar", (), "common"), ("vowel", (), "alone"), ("indo-rct", (), "common"), ("loans", (), "common"), ("digits", ("iid",), "common"), ("digits", ("iid", "swap:4"), "personalize")]
+REAL = [
+    ("medpar", (), "common"),
+    ("indo-rct", (), "common"),
+    ("loans", (), "common"),
+    ("digits", ("iid",), "common"),
+    ("digits", ("iid", "swap:4"), "personalize"),
+    ("verbagg", (), "personalize"),
+    ("vowel", (), "alone"),
+]
 
 
 @pytest.mark.long
