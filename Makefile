@@ -26,7 +26,7 @@ bench:  ## speed side by side with other simulators, as ratios within one run
 docs: .venv/.dev  ## rewrite the generated parts of README and docs
 	$(BIN)/python docs/generate.py --demo
 
-gallery: .venv/.dev  ## run the ready-made studies, about an hour and a half on two cores, and rewrite docs/gallery.md
+gallery: .venv/.dev  ## run the ready-made studies, about an hour on two cores, and rewrite docs/gallery.md
 	$(BIN)/python docs/gallery.py
 
 clean:

@@ -1,6 +1,6 @@
 """Runs the ready-made studies and puts their tables into docs/gallery.md; what is said beside them is written by hand.
 
-    python docs/gallery.py                     all studies, about an hour and a half on two cores; what is finished already is not run again
+    python docs/gallery.py                     all studies, about an hour on two cores; what is finished already is not run again
     python docs/gallery.py survey-preference   one of them
 """
 
