@@ -62,8 +62,8 @@ def section(results: StudyResults) -> str:
 
     study = results.study
     runs = f"{words.number(len(results.cells), 'cell')}, {words.number(len(study.seeds), 'seed')}, {study.base.rounds} rounds"
-    spent = sum(float(d.run.rounds[name].sum()) for cell in results.cells for d in cell.digests.values() for name in ("seconds", "eval_seconds"))
-    lines = [f"`atoll study {study.name} --processes 2` ({runs}; {words.seconds(spent)} of training and scoring over all runs)", "", "Accuracy, %:", ""]
+    spent = words.seconds(results.seconds)
+    lines = [f"`atoll study {study.name} --processes 2` ({runs}; {spent} of training and scoring over all runs)", "", "Accuracy, %:", ""]
     lines += table(results, scored)
     for key in MEASURES[study.name]:
         column = columns[key]

@@ -350,22 +350,16 @@ def _data_changes(
 
 def _options(given: list[str]) -> dict[str, Any]:
     """name=value as options of a source: numbers, true, false and lists as JSON writes them, anything else is text. What is given several times is a list."""
-    options: dict[str, Any] = {}
-    several: set[str] = set()
+    found: dict[str, list[Any]] = {}
     for text in given:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not name:
             raise AtollError(f"--option {text!r} is not of the form name=value, for instance --option films=300.")
         try:
-            read = json.loads(value)
+            found.setdefault(name, []).append(json.loads(value))
         except ValueError:
-            read = value
-        if name in options:
-            options[name] = [*(options[name] if name in several else [options[name]]), read]
-            several.add(name)
-        else:
-            options[name] = read
-    return options
+            found.setdefault(name, []).append(value)
+    return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
 
 
 def _with_settings(spec: Any, settings: list[str]) -> Any:

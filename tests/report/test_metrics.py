@@ -164,7 +164,9 @@ def test_forgotten_is_what_personal_models_are_worse_on_rows_of_all_clients(regr
 
     common = {"correct": 8.0, "loss": 2.0}
     rows = [*on("A", "personal", correct=3.0, loss=7.0), *on("A", "global", **common), *on("Local", "personal", **common), {"method": "B", "correct": 0.0}]
-    found = metrics.forgotten(clients(*rows), pl.DataFrame({"method": ["A", "Local", "B"], "round": [1, 1, 1]}), regression=regression)
+    chosen = pl.DataFrame({"method": ["A", "Local", "B"], "round": [1, 1, 1]})
+    scores = [metrics.client_scores(clients(*rows), chosen, regression=regression, model=model, split="mix") for model in ("personal", "global")]
+    found = metrics.forgotten(*scores, regression=regression)
     assert found.rows() == [("A", pytest.approx(0.5))]
 
 

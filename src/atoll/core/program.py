@@ -71,15 +71,18 @@ class Task:
     def where(self) -> str:
         return f"{label(self.method)}.{self.name}"
 
-    def at(self, rate: Any) -> Task:
-        """The task with another learning rate of the method whose program it is: `method`, or one that it has inside."""
-        owner = self.program.__self__  # pyright: ignore[reportFunctionMemberAccess] - it is bound
-        made = at_rate(owner, rate) if isinstance(rate, Array) else the_same(at_rate(owner, rate))
-        return replace(self, method=made if owner is self.method else self.method, program=getattr(made, self.program.__name__))
+    @property
+    def owner(self) -> Any:
+        """The method whose program it is: `method`, or one that it has inside; None for a program of no method."""
+        return getattr(self.program, "__self__", None)
+
+    def of(self, other: Any) -> Task:
+        """The task with another method in the owner's place."""
+        return replace(self, method=other if self.owner is self.method else self.method, program=getattr(other, self.program.__name__))
 
     def __call__(self, data: Data, at: Context, shared: Any, mine: Any, state: Any, sites: list[float] | None = None) -> Outcome:
         if at.rate is not None:
-            return self.at(at.rate)(data, at._replace(rate=None), shared, mine, state, sites)
+            return self.of(at_rate(self.owner, at.rate))(data, at._replace(rate=None), shared, mine, state, sites)
         work = Work(sites)
         k = self._view(data, at, work, state)
         out = self.program(k, shared) if mine is None else self.program(k, shared, mine)
@@ -162,13 +165,17 @@ class Evaluation:
     def where(self) -> str:
         return f"{label(self.method)}.{self.name}"
 
-    def at(self, rate: Any) -> Evaluation:
-        """The evaluation of the method with another learning rate."""
-        return replace(self, method=at_rate(self.method, rate))
+    @property
+    def owner(self) -> Any:
+        return self.method
+
+    def of(self, other: Any) -> Evaluation:
+        """The evaluation of another method."""
+        return replace(self, method=other)
 
     def __call__(self, data: Data, at: Context, shared: Any, joined: Any, state: Any, sites: list[float] | None = None) -> Outcome:
         if at.rate is not None:
-            return self.at(at.rate)(data, at._replace(rate=None), shared, joined, state, sites)
+            return self.of(at_rate(self.owner, at.rate))(data, at._replace(rate=None), shared, joined, state, sites)
         work = Work(sites)
         task = Task(self.method, self._model, self.name, self.model, self.chunk, self.stateful)
         if self.stateful:
@@ -260,9 +267,8 @@ def for_any_rate(task: Any) -> tuple[Any, Any]:
 
     What is compiled for one rate then serves all: tuning and trying rates compile once.
     """
-    owner = getattr(task.program, "__self__", None) if isinstance(task, Task) else task.method
-    rate = rate_of(owner)
-    return (task, None) if rate is None else (task.at(1.0), np.float32(rate))
+    rate = rate_of(task.owner)
+    return (task, None) if rate is None else (task.of(the_same(at_rate(task.owner, 1.0))), np.float32(rate))
 
 
 class Joined(NamedTuple):

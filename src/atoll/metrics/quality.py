@@ -69,15 +69,12 @@ def hurt(scores: pl.DataFrame, reference: str, *, regression: bool) -> pl.DataFr
     return shares.select("method", pl.when(told).then(pl.col("hurt")).alias("hurt"))
 
 
-def forgotten(clients: pl.DataFrame, rounds: pl.DataFrame, *, regression: bool) -> pl.DataFrame:
-    """By how much personal models are worse on rows of all clients (split "mix") than the common model: [method, forgotten]; negative: better.
+def forgotten(own: pl.DataFrame, common: pl.DataFrame, *, regression: bool) -> pl.DataFrame:
+    """By how much personal models are worse on rows of all clients than the common model: [method, forgotten]; negative: better.
 
-    Methods without a common model, and runs that were not scored on such rows, are left out.
+    own, common: scores of both on the split "mix", as from `client_scores`. Methods without a common model are left out.
     """
-    own, common = (
-        summary(client_scores(clients, rounds, regression=regression, model=model, split="mix"), regression=regression).select("method", "weighted")
-        for model in ("personal", "global")
-    )
+    own, common = (summary(scores, regression=regression).select("method", "weighted") for scores in (own, common))
     both = own.join(common, on="method", suffix="_common", maintain_order="left")
     worse = pl.col("weighted") - pl.col("weighted_common") if regression else pl.col("weighted_common") - pl.col("weighted")
     return both.select("method", worse.alias("forgotten"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -50,9 +52,12 @@ class Digest:
 
     def value(self, method: str | None, column: str) -> float | None:
         """One cell of the table; None where there is no such method, no such column, or nothing in the cell."""
-        known = method is not None and column in self.table.columns
-        cell = self.table.filter(pl.col("method") == method)[column] if known else []
-        return cell[0] if len(cell) else None
+        return self._cells.get(method or "", {}).get(column)
+
+    @functools.cached_property
+    def _cells(self) -> dict[str, dict[str, Any]]:
+        """Method -> column -> value: the page of a study asks for some ten thousand."""
+        return {row["method"]: row for row in self.table.iter_rows(named=True)}
 
     def best(self, *, baselines: bool = False) -> str | None:
         """The method (or, if asked, baseline) with the best validation score: chosen without a look at test rows. The first of equal ones."""
@@ -88,6 +93,7 @@ def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.Dat
     first = metrics.client_scores(clients, chosen.select("method", pl.lit(0).alias("round")), regression=run.regression)
     before = metrics.client_scores(clients, chosen, regression=run.regression, model="before")
     mix = metrics.client_scores(clients, chosen, regression=run.regression, split="mix")
+    common_mix = metrics.client_scores(clients, chosen, regression=run.regression, model="global", split="mix")
     table = _methods(run)
     parts = [
         chosen.select("method", "round", pl.col("validation").alias(f"validation_{unit}")),
@@ -100,7 +106,7 @@ def _table(run: Run, clients: pl.DataFrame, chosen: pl.DataFrame, scores: pl.Dat
         _quality(first, unit, "start_").select("method", f"start_{unit}"),
         _quality(last, unit, "last_").select("method", f"last_{unit}"),
         _quality(mix, unit, "mix_").select("method", f"mix_{unit}"),
-        metrics.forgotten(clients, chosen, regression=run.regression),
+        metrics.forgotten(mix, common_mix, regression=run.regression),
         scores.group_by("method").agg((~pl.col("joined")).sum().alias("never_trained")),
     ]
     if not run.regression:

@@ -63,14 +63,13 @@ def study_page(results: StudyResults) -> str:
 def _card(results: StudyResults) -> Html:
     first, *more = verdict(results)
     study, d = results.study, results.any
-    spent = [d.run.rounds[name].sum() for cell in results.cells for d in cell.digests.values() for name in ("seconds", "eval_seconds")]
     facts = [
         ("Cells", f"{len(results.cells):,}"),
         ("Seeds", ", ".join(map(str, study.seeds))),
         ("Varied", ", ".join(results.cells[0].cell.values) or "nothing but seeds"),
         ("Methods", f"{len(results.methods)}, {len(results.baselines)} of them baselines"),
         ("Rounds", f"{study.base.rounds:,}"),
-        ("Training time", f"{words.seconds(sum(map(float, spent)))}, scoring included, over all runs"),
+        ("Training time", f"{words.seconds(results.seconds)}, scoring included, over all runs"),
         ("Started", str(d.run.environment.get("started", ""))),
         ("Folder", results.folder.name),
     ]

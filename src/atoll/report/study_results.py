@@ -54,6 +54,11 @@ class StudyResults:
     def baselines(self) -> set[str]:
         return {name for cell in self.cells for d in cell.digests.values() for name in d.table.filter("baseline")["method"]}
 
+    @property
+    def seconds(self) -> float:
+        """Wall time of training and scoring over all runs."""
+        return sum(float(d.run.rounds[name].sum()) for cell in self.cells for d in cell.digests.values() for name in ("seconds", "eval_seconds"))
+
     def means(self) -> np.ndarray:
         """float [cells, methods]: mean test score over seeds; NaN where any seed has none."""
         return np.array([[np.mean(cell.scores(method)) for method in self.methods] for cell in self.cells])

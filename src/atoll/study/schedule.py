@@ -21,7 +21,7 @@ from atoll.core.errors import AtollError
 from atoll.study.checkpoint import replace
 from atoll.study.grid import Study, StudyRun, read_study, same_work, study_toml
 from atoll.study.run import check_spec
-from atoll.study.worker import rounds_of_finished
+from atoll.study.worker import ENDED, rounds_of_finished
 
 
 class StudyWatcher(Protocol):
@@ -58,7 +58,7 @@ def is_done(folder: Path) -> bool:
     if not (folder / "status.json").exists() or not (folder / "clients.parquet").exists():
         return False
     status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    return all(entry["state"] in ("done", "diverged", "refused") for entry in status.values())
+    return all(entry["state"] in ENDED for entry in status.values())
 
 
 def carry_out(study: Study, folder: Path, processes: int = 1, watcher: StudyWatcher | None = None, command: str = "") -> list[Outcome]:

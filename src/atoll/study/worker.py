@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+ENDED = ("done", "diverged", "refused")  # states of methods that will not be trained any more
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -69,7 +70,7 @@ def rounds_of_finished(folder: Path) -> int:
     """Rounds of the methods of a run that will not be trained any more."""
     path = folder / "status.json"
     status = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return sum(entry["rounds"] for entry in status.values() if entry["state"] in ("done", "diverged", "refused"))
+    return sum(entry["rounds"] for entry in status.values() if entry["state"] in ENDED)
 
 
 def main() -> None:
