@@ -42,7 +42,8 @@ class Preview:
             at = Context(
                 np.int32(i), np.int32(row), np.int32(job.round), purpose_key(self.seed, task.name, job.round), job.budgets[j], common_key(self.seed), rate
             )  # fmt: skip
-            fresh = at._replace(round=np.int32(0), key=purpose_key(self.seed, "join", 0), budget=np.float32(1))
+            whose = rate if task.owner is task.method else None  # joining is the method's own program, also where this one is of a method inside it
+            fresh = at._replace(round=np.int32(0), key=purpose_key(self.seed, "join", 0), budget=np.float32(1), rate=whose)
             run = _effort(general, joins=task.stateful and state is None)
             count, size = run(data, at, fresh, job.shared, mine, state if task.stateful else (), welcome)
             flops[j], up = float(count), int(size)
