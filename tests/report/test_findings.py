@@ -114,6 +114,11 @@ def test_a_method_that_is_best_before_training(read):
     assert d.value("New", "last_accuracy") == 0.6
 
 
+def test_fine_tuning_that_is_best_before_the_model_was_trained(read):
+    d = read({"Local": base(5, 5), "FedAvg+FT": Given({0: [7.0, 7.0], 1: [6.0, 6.0]}, {0: 7.0, 1: 6.0}, baseline=True), "New": flat(8, 8)})
+    assert warnings(d) == ["FedAvg+FT: best before training, so training did not help."]
+
+
 def test_clients_that_never_trained_are_counted_and_said(read):
     found = warnings(read({"A": flat(5, 6, 7, joined=2), "B": flat(4, 6, 7, joined=2), "C": flat(3, 4, 5)}))
     assert found == ["1 of 3 seen clients had never trained with A and B by the round that counts; they count with what they had at first contact."]

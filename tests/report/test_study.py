@@ -13,8 +13,10 @@ from atoll.core.errors import AtollError
 from atoll.report import findings, words
 from atoll.report.colours import styles
 from atoll.report.columns import Column
+from atoll.report.study_cells import convergence, distributions
+from atoll.report.study_data import data_table
 from atoll.report.study_export import latex, summary_json, table_of_all
-from atoll.report.study_findings import best, gap, verdict, warnings
+from atoll.report.study_findings import best, gap, overall, verdict, warnings
 from atoll.report.study_measures import mean_of, measures
 from atoll.report.study_page import write_study_report
 from atoll.report.study_plots import cost_charts, sweep_charts, sweeps
@@ -55,8 +57,8 @@ def test_differences_by_hand(study):
     assert clear is not None
     assert clear.clear == 1
     assert verdict(study)[:3] == [
-        "New, the best method by validation scores over 2 cells, is on test rows 10.0 points better than FedAvg+FT and 25.0 points better than Local, "
-        "on average.",
+        "New, the best method by validation scores over 2 cells, is on test rows 10.0 points better than FedAvg+FT [-14.8, +34.8] "
+        "and 25.0 points better than Local [+0.2, +49.8], on average.",  # over both cells: 0, 10 and 20 points; 15, 25 and 35
         "Against FedAvg+FT it is clearly better in 0 and clearly worse in 0 of 2 cells.",
         "Against Local it is clearly better in 1 and clearly worse in 0 of 2 cells.",  # 30 ± 24.8 without skew
     ]
@@ -88,6 +90,37 @@ def test_fine_tuning_counts_where_baselines_are_said_to_do(tmp_path):
     assert not any("Local" in text and "at least as good" in text for text in findings.warnings(results.any))
     worse = open_results(exact_study(tmp_path / "t", "data.skew", {IID: [{**cell, "FedAvg+FT": base(6, 5)}] * 2}))
     assert any("Local is at least as good as every method at iid" in text for text in warnings(worse))
+
+
+def test_seeds_that_a_cell_lacks_have_no_part_in_the_mean_over_cells(tmp_path):
+    """Seed 1 is missing in one cell: what is left is seed 0, with 10 and 30 points, and one seed has no interval."""
+    cells = {SKEWED: [methods(6, 4, 6, 7), methods(1, 4, 6, 9)], IID: [methods(5, 4, 6, 8), {}]}
+    results = open_results(exact_study(tmp_path / "s", "data.skew", cells))
+    found = overall(results, "New", "Local")
+    assert found is not None
+    assert (found.mean, found.pairs, found.low) == (pytest.approx(0.2), 1, -np.inf)
+    assert "20.0 points better than Local, on average." in verdict(results)[0]
+    assert overall(results, "New", "Nobody") is None
+
+
+def test_cells_have_their_data_curves_and_clients(study):
+    """New has 7, 8 and 9 of 10 with skew, for both clients and in validation always 9, and nothing before round 1."""
+    look = styles(study.methods)
+    says, (curve, _) = convergence(study, look)
+    assert "mean over 3 seeds" in says
+    lines = {trace.meta: (list(trace.x), list(trace.y)) for trace in curve.figure.data}
+    assert lines["New"] == ([0, 1], [0, 90])
+    assert curve.hidden == ()
+    _, (spread, _) = distributions(study, look)
+    steps = next((list(trace.x), list(trace.y)) for trace in spread.figure.data if trace.meta == "New")
+    assert steps == ([70, 70, 80, 80, 90, 90], pytest.approx([100 / 6 * n for n in range(1, 7)], abs=0.01))
+    assert data_table(study) is None  # older runs measured nothing
+    gini = [{"kind": "quantity", "key": "gini", "name": "Gini of sizes", "value": v, "word": "strong"} for v in (0.2, 0.4, 0.6)]
+    for d, one in zip(study.cells[0].digests.values(), gini, strict=True):
+        d.run.data["heterogeneity"] = [one]
+    rows = [[cell.text for cell in row.children] for row in parse(f"<html>{data_table(study)}</html>").all("tr")]
+    assert ["quantity: Gini of sizes", "0.400", words.DASH] in rows
+    assert ["train rows", "20", "20"] in rows
 
 
 def test_other_measures_are_means_over_seeds(study):
@@ -191,5 +224,5 @@ def test_charts_are_drawn_without_errors(study):
     page = root.one("html")
     assert page.attributes.get("data-errors") is None
     plots = root.all(class_="plot")
-    assert len(plots) == 4
+    assert len(plots) == 8
     assert all("data-drawn" in plot.attributes for plot in plots)

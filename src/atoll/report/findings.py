@@ -148,7 +148,8 @@ def _same(d: Digest) -> list[str]:
 
 
 def _unhelpful(d: Digest) -> list[str]:
-    rows = d.table.filter(~pl.col("baseline") & (pl.col("round") == 0)).drop_nulls(d.unit)["method"].to_list()
+    learns = ~pl.col("baseline") | pl.col("method").str.starts_with("FedAvg+FT")  # fine-tuning alone is training, but not of the model that all share
+    rows = d.table.filter(learns & (pl.col("round") == 0)).drop_nulls(d.unit)["method"].to_list()
     return [f"{words.some(rows)}: best before training, so training did not help."] if rows else []
 
 

@@ -61,7 +61,7 @@ class Drawer:
 
     def figure(self, chart: Chart) -> Html:
         name = f"{self.key}-{chart.key}"
-        caption = e("figcaption", e(f"h{self.level}", chart.title, id=name), e("p", chart.says))
+        caption = e("figcaption", e(f"h{self.level}", chart.title, id=name), e("p", chart.says) if chart.says else None)
         content = json.loads(pio.to_json(chart.figure, validate=False) or "{}")
         plot = e("div", class_="plot", role="img", aria_labelledby=name, style=f"height:{content['layout']['height']}px")
         save = e("button", "SVG", type="button", class_="save", aria_label=f"Save the chart {chart.title} as SVG", title="Save as SVG")

@@ -51,6 +51,19 @@ def gap(cell: CellResult, method: str, rival: str) -> Gap | None:
     return None if clients is None else Gap(student, clients, "clients")
 
 
+def overall(results: StudyResults, method: str, rival: str) -> Difference | None:
+    """One method against another over the cells in which both have scores: means over cells, paired seed by seed, with Student's interval over seeds.
+
+    None where there is no such cell, or no seed with scores in all of them. Infinite bounds for one seed.
+    """
+    cells = [cell for cell in results.cells if (np.isfinite(cell.scores(method)) & np.isfinite(cell.scores(rival))).any()]
+    if not cells:
+        return None
+    a, b = results.by_seed(method, cells), results.by_seed(rival, cells)
+    both = np.isfinite(a) & np.isfinite(b)
+    return metrics.repeated(a[both].tolist(), b[both].tolist(), regression=results.regression) if both.any() else None
+
+
 def rivals(results: StudyResults) -> list[str]:
     """The baselines that every method is held against, where the study has them."""
     return [name for name in ("FedAvg+FT", "Local") if name in results.methods]
@@ -73,23 +86,27 @@ def verdict(results: StudyResults) -> list[str]:
         return ["The study has baselines only."]
     cells = words.number(len(results.cells), "cell")
     gaps = {rival: [g for cell in results.cells if (g := gap(cell, top, rival))] for rival in rivals(results)}
-    means = {rival: float(np.mean([g.student.mean for g in each])) for rival, each in gaps.items() if each}
+    means = {rival: d for rival in gaps if (d := overall(results, top, rival))}
     line = f"{top}, the best method by validation scores over {cells},"
-    line += f" is on test rows {' and '.join(_beside(results, rival, mean) for rival, mean in means.items())}, on average." if means else " has no rival here."
+    line += f" is on test rows {' and '.join(_beside(results, rival, d) for rival, d in means.items())}, on average." if means else " has no rival here."
     found = [line]
     for rival in means:
         better, worse = (sum(g.clear == sign for g in gaps[rival]) for sign in (1, -1))
         found.append(f"Against {rival} it is clearly better in {better} and clearly worse in {worse} of {words.number(len(gaps[rival]), 'cell')}.")
-    return [*found, "Best: the best mean rank over cells, baselines aside; test rows have no say in it. Clear: the 95 % interval does not hold 0."]
+    about = "Best: the best mean rank over cells, baselines aside; test rows have no say in it. Clear: the 95 % interval does not hold 0."
+    over = any(np.isfinite(d.low) for d in means.values())
+    return [*found, about + (" In brackets: 95 % intervals of the mean over cells (Student's, over seeds; positive is better)." if over else "")]
 
 
-def _beside(results: StudyResults, rival: str, value: float) -> str:
+def _beside(results: StudyResults, rival: str, d: Difference) -> str:
     """How much better or worse than a rival."""
-    side = "better" if value > 0 else "worse"
+    side = "better" if d.mean > 0 else "worse"
+    scale, digits = (1.0, ".3g") if results.regression else (100.0, ".1f")
+    bounds = f" [{scale * d.low:+{digits}}, {scale * d.high:+{digits}}]" if np.isfinite(d.low) else ""
     if results.regression:
-        return f"{side} than {rival} by {words.loss(abs(value))} of mean loss"
-    size = words.percent(abs(value))
-    return f"level with {rival}" if size == "0.0" else f"{size} points {side} than {rival}"
+        return f"{side} than {rival} by {words.loss(abs(d.mean))} of mean loss{bounds}"
+    size = words.percent(abs(d.mean))
+    return f"level with {rival}{bounds}" if size == "0.0" else f"{size} points {side} than {rival}{bounds}"
 
 
 def warnings(results: StudyResults) -> list[str]:

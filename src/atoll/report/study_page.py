@@ -9,10 +9,13 @@ from atoll import metrics
 from atoll.metrics import Ranking
 from atoll.report import words
 from atoll.report.colours import Style, styles
+from atoll.report.figure import Chart
 from atoll.report.html import shell, write_page
 from atoll.report.legend import swatch
 from atoll.report.markup import Html, e, join, prose
 from atoll.report.sections import Drawer, code, warning_box
+from atoll.report.study_cells import convergence, distributions
+from atoll.report.study_data import data_table
 from atoll.report.study_export import latex, summary_json, table_of_all
 from atoll.report.study_findings import Gap, gap, rivals, verdict, warnings
 from atoll.report.study_measures import mean_of, measures
@@ -23,8 +26,8 @@ from atoll.report.tuning import read_tuning, tuning_table
 from atoll.study.grid import study_toml
 
 TITLES = {
-    "scores": "Scores", "differences": "Differences", "sweep": "What is varied", "ranks": "Ranks", "costs": "Gains and costs",
-    "measures": "Other measures", "tuning": "Tuning", "repeat": "How to repeat it",
+    "scores": "Scores", "data": "Data", "differences": "Differences", "sweep": "What is varied", "ranks": "Ranks", "clients": "Clients",
+    "convergence": "Convergence", "costs": "Gains and costs", "measures": "Other measures", "tuning": "Tuning", "repeat": "How to repeat it",
 }  # fmt: skip
 
 
@@ -46,9 +49,12 @@ def study_page(results: StudyResults) -> str:
     told = read_tuning(results.folder)
     parts = {
         "scores": _scores(results, look, ranking),
+        "data": data_table(results),
         "differences": join(*(_differences(results, look, rival) for rival in rivals(results))),
         "sweep": draw(*charts),
         "ranks": draw(critical(ranking, look)),
+        "clients": _each(draw, *distributions(results, look)),
+        "convergence": _each(draw, *convergence(results, look)),
         "costs": draw(*cost_charts(results, look)),
         "measures": _measures(results, look),
         "tuning": tuning_table(told) if told else None,
@@ -77,6 +83,11 @@ def _card(results: StudyResults) -> Html:
     said = e("div", e("p", first, class_="verdict"), e("ul", *(e("li", line) for line in more)) if more else None)
     about = e("p", study.about) if study.about else None
     return e("header", e("h1", study.name), about, e("div", said, listed, class_="card single"))
+
+
+def _each(draw: Drawer, says: str, charts: list[Chart]) -> Html | None:
+    """Charts of single cells."""
+    return join(e("p", prose(says)), draw(*charts)) if charts else None
 
 
 def _scores(results: StudyResults, look: dict[str, Style], ranking: Ranking) -> Html:

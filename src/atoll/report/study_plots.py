@@ -121,21 +121,15 @@ def _sweep(results: StudyResults, key: str) -> Sweep:
     groups: dict[str, list[int]] = {}
     for n, cell in enumerate(results.cells):
         groups.setdefault(shown(cell.cell.values[key]), []).append(n)
+    held = [[results.cells[n] for n in numbers] for numbers in groups.values()]
     each = metrics.ranks(results.means(), regression=results.regression)
     score, reach, rank = {}, {}, {}
     for m, name in enumerate(results.methods):
-        by_seed = [_by_seed(results, cells, name) for cells in groups.values()]
+        by_seed = [results.by_seed(name, cells) for cells in held]
         score[name] = np.array([np.mean(values) for values in by_seed])
         reach[name] = np.array([_half(values) for values in by_seed])
         rank[name] = np.array([each[cells, m].mean() for cells in groups.values()])
     return Sweep(key, list(groups), score, reach, rank)
-
-
-def _by_seed(results: StudyResults, cells: list[int], method: str) -> np.ndarray:
-    """Mean over cells, seed by seed, of the seeds that all of them have."""
-    seeds = set.intersection(*(set(results.cells[n].digests) for n in cells))
-    found = [[s for s, seed in zip(results.cells[n].scores(method), results.cells[n].digests, strict=True) if seed in seeds] for n in cells]
-    return np.mean(found, axis=0) if seeds else np.array([np.nan])
 
 
 def _half(values: np.ndarray) -> float:

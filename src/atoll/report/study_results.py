@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,12 @@ class StudyResults:
     def means(self) -> np.ndarray:
         """float [cells, methods]: mean test score over seeds; NaN where any seed has none."""
         return np.array([[np.mean(cell.scores(method)) for method in self.methods] for cell in self.cells])
+
+    def by_seed(self, method: str, cells: Sequence[CellResult]) -> np.ndarray:
+        """float [seeds]: mean test score over these cells, of the seeds that all of them have run; NaN for a seed where any has none, [NaN] without a seed."""
+        seeds = set.intersection(*(set(cell.digests) for cell in cells))
+        found = [[score for score, seed in zip(cell.scores(method), cell.digests, strict=True) if seed in seeds] for cell in cells]
+        return np.mean(found, axis=0) if seeds else np.array([np.nan])
 
 
 def open_results(folder: Path) -> StudyResults:
