@@ -18,26 +18,28 @@ def carry_out(
     from contextlib import ExitStack
 
     from rich.console import Console
+    from rich.markup import escape
 
     from atoll.advice.advise import advise_on
     from atoll.advice.candidates import RATES
     from atoll.advice.text import print_advice
+    from atoll.api import new_folder
     from atoll.study.run import Interrupted
     from atoll.watch import Progress
 
-    console = Console(stderr=json)
+    console, folder = Console(stderr=json), new_folder(spec, out)
     with ExitStack() as bars:
 
         def watcher(methods: int) -> Progress:
             bars.close()
             return bars.enter_context(Progress(console, methods))
 
-        asked: dict[str, Any] = {"private": private, "minutes": minutes, "splits": splits, "worth": worth, "out": out, "watcher": watcher}
+        asked: dict[str, Any] = {"private": private, "minutes": minutes, "splits": splits, "worth": worth, "out": folder, "watcher": watcher}
         try:
             made = advise_on(spec, rates=RATES if rates is None else _rates(rates), command=" ".join(["atoll", *sys.argv[1:]]), **asked)
         except Interrupted:
             bars.close()
-            console.print("Stopped. A pilot is not continued: ask again.")
+            console.print(f"Stopped, and saved. The same command with [bold]--out {escape(str(folder))}[/bold] goes on.", highlight=False, soft_wrap=True)
             raise typer.Exit(130) from None
     if json:
         print(made.json())

@@ -22,6 +22,7 @@ from atoll.advice.differences import Differences
 from atoll.advice.judge import Gain, Gains, judge
 from atoll.advice.result import Advice, Line
 from atoll.advice.text import print_advice, remarks
+from atoll.study.run import Interrupted
 from atoll.study.spec import make_spec
 
 ADVISE = importlib.import_module("atoll.advice.advise")  # the module: the package has a function of that name
@@ -100,6 +101,14 @@ def test_the_next_command_leaves_the_model_to_the_data_where_the_pilot_did():
     made = advice(Gains(YES, YES, NONE, YES, YES, YES), "fedper", model="")
     assert "model" not in next_command(made, make_spec({}))
     assert "model" not in next_command(made, make_spec({"data": {"source": "(given)"}}))
+
+
+def test_measures_are_shown_and_of_private_ones_how_far_they_are_off():
+    one = {"kind": "labels", "key": "label_tv", "name": "total variation to all rows", "value": 0.5, "chance": 0.2, "word": "strong"}
+    made = advice(Gains(YES, YES, NONE, YES, YES, YES), "fedper", differences=Differences({"labels": "strong"}, (one,), ""))
+    assert "how much number by chance what labels strong 0.500 0.200 total variation to all rows" in printed(made)
+    private = replace(made, epsilon=1.0, differences=Differences({"labels": "strong"}, ({**one, "exact": 0.6},), ""))
+    assert "from noised counts alone kind how much number by chance from rows error what labels strong 0.500 0.200 0.600 -0.100 total" in printed(private)
 
 
 def test_losses_are_told_as_losses():
@@ -185,9 +194,36 @@ def test_methods_rates_and_rounds_are_chosen_on_validation_rows_and_compared_on_
     assert said["gains"]["common"]["mean"] == pytest.approx(gained / rows)
 
 
-def test_older_pilots_are_not_mixed_with_new_ones(tiny):
-    with pytest.raises(atoll.AtollError, match="holds pilots already"):
+def test_pilots_of_another_question_are_not_mixed_with_new_ones(tiny):
+    with pytest.raises(atoll.AtollError, match="split-1 holds a pilot of another question"):
         atoll.advise("digits", limit=200, out=tiny[1])
+
+
+def test_a_stopped_pilot_goes_on_and_a_finished_one_is_not_run_again(tmp_path, monkeypatch):
+    fed = atoll.load("digits", skew="iid", clients=3, limit=120)
+    monkeypatch.setattr(ADVISE, "candidates", lambda *args: [replace(one, rated=False) for one in FEW[:4]])
+    asked: dict = {"model": "softmax", "rounds": 1, "rates": (0.2,), "out": tmp_path / "a"}
+    trained: list[str] = []
+
+    class Watching:
+        def __init__(self, last: int):
+            self.last = last
+
+        def begin(self, title, rounds, done):
+            if len(trained) == self.last:
+                raise Interrupted
+            trained.append(title)
+
+        def progress(self, title, round, note): ...
+        def end(self, title, state): ...
+
+    with pytest.raises(Interrupted):
+        atoll.advise(fed, splits=1, **asked, watcher=lambda n: Watching(2))
+    first = atoll.advise(fed, splits=1, **asked, watcher=lambda n: Watching(9))
+    assert trained == ["Majority", "Local", "FedAvg", "FedAvg+FT"]
+    again = atoll.advise(fed, splits=1, **asked, watcher=lambda n: Watching(9))
+    assert len(trained) == 4
+    assert replace(again, seconds=first.seconds).as_dict() == first.as_dict()
 
 
 def test_a_federation_of_ones_own_has_one_split(tmp_path, monkeypatch):

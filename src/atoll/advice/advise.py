@@ -42,7 +42,8 @@ def advise(
     measures how clients differ from noised counts alone, with this epsilon (in the pilot clients report scores as they are). minutes: no further split is
     begun where they would be over; at least 2 and at most 5 splits are looked at. splits: so many instead. worth: the smallest gain that counts, of accuracy
     (default 0.01) or as a share of the common model's mean loss (0.01). rates: learning rates tried for every method. out: the folder of the pilots (default:
-    runs/<time>-<data>). watcher: makes, of a number of trainings, what is told how they go. settings: skew, clients, limit and other arguments of
+    runs/<time>-<data>); pilots of the same question that are there already are not run again, and one that was stopped goes on. watcher: makes, of a number
+    of trainings, what is told how they go. settings: skew, clients, limit and other arguments of
     atoll.data.load (options of the source as options={...}), model, seed, rounds and any other key of a specification. AtollError for what can't be.
     """
     federation = data if isinstance(data, Federation) else None
@@ -84,8 +85,6 @@ def advise_on(
     (model,) = choose_models(spec.model, fed)
     tried = candidates(differ.words, fed, model, spec.rounds)
     folder = new_folder(spec, out)
-    if (folder / "split-1").exists():
-        raise AtollError(f"{folder} holds pilots already. Choose another folder.")
     pilots: list[Pilot] = []
     drawn_anew = federation is None
     while _goes_on(len(pilots), splits, time.perf_counter() - began, 60 * minutes):

@@ -16,7 +16,7 @@ class Differences(NamedTuple):
     """What was measured."""
 
     words: dict[str, str]  # kind -> none, weak or strong, the strongest of its measures; kinds that could not be measured are missing
-    measures: tuple[dict[str, Any], ...]  # kind, key, name, value, chance, word
+    measures: tuple[dict[str, Any], ...]  # kind, key, name, value, chance, word; of private ones also exact, the value from rows
     note: str  # what has to be said about them; "" where nothing has
 
 
@@ -30,7 +30,7 @@ def differences(fed: Federation, private: float | None, seed: int) -> Difference
     said = []
     for one in private_heterogeneity(fed, private, seed=seed).estimates:
         word = word_of(one.key, one.value - one.noise)
-        said.append({"kind": KINDS[one.key], "key": one.key, "name": one.name, "value": one.value, "chance": one.noise, "word": word})
+        said.append({"kind": KINDS[one.key], "key": one.key, "name": one.name, "value": one.value, "chance": one.noise, "word": word, "exact": one.exact})
     note = f"How clients differ was measured from noised counts alone, with epsilon {private:g} per row in all; whether they call like inputs by different "
     return Differences(
         _words(said), tuple(said), note + "labels can't be told so. In the pilot clients reported their scores without noise."

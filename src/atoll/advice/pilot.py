@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +11,13 @@ import numpy as np
 import polars as pl
 
 from atoll.advice.candidates import Candidate
+from atoll.core.errors import AtollError
 from atoll.data.federation import Federation
+from atoll.data.sheet import split_hash
 from atoll.report.digest import Digest, digest
 from atoll.report.run import open_run
 from atoll.study.run import Plan, Watcher, execute, make_plan
-from atoll.study.spec import MethodSpec, Spec
+from atoll.study.spec import MethodSpec, Spec, to_toml
 
 BATCH = 10
 COSTS = ("round", "bytes_round", "bytes_chosen", "flops_client", "state_client", "seconds", "sim_seconds")
@@ -59,7 +62,8 @@ def planned(spec: Spec, candidates: Sequence[Candidate], rates: Sequence[float],
 
 
 def carry_out(plan: Plan, candidates: Sequence[Candidate], folder: Path, watcher: Watcher | None, command: str) -> Pilot:
-    """Trains and looks. AtollError and Interrupted as in `execute`."""
+    """Trains, from the start or from where it was stopped, and looks. AtollError where the folder holds another pilot; Interrupted as in `execute`."""
+    _check_the_same(plan, folder)
     execute(plan, folder, watcher, command)
     d = digest(open_run(folder))
     titles: dict[str, list[tuple[str, float | None]]] = {}
@@ -67,6 +71,16 @@ def carry_out(plan: Plan, candidates: Sequence[Candidate], folder: Path, watcher
         titles.setdefault(entry.spec.name, []).append((entry.title, entry.spec.settings.get("lr")))
     found = {one.name: outcome for one in candidates if (outcome := _outcome(d, one, titles[one.name], plan.federation)) is not None}
     return Pilot(folder, np.asarray(plan.federation.count["test"][: plan.federation.seen]), found, d.regression)
+
+
+def _check_the_same(plan: Plan, folder: Path) -> None:
+    """Refuses to go on with a pilot of another question, or of data that have changed since."""
+    held = folder / "spec.toml"
+    if not held.exists():
+        return
+    before = json.loads((folder / "data.json").read_text(encoding="utf-8"))["split_hash"]
+    if held.read_text(encoding="utf-8") != to_toml(plan.spec) or before != split_hash(plan.federation):
+        raise AtollError(f"{folder} holds a pilot of another question, or of data that have changed since. Choose another folder.")
 
 
 def _outcome(d: Digest, candidate: Candidate, titles: list[tuple[str, float | None]], fed: Federation) -> Outcome | None:

@@ -30,6 +30,9 @@ def print_advice(a: Advice, console: Console) -> None:
     console.print(f"[bold]{escape(first)}[/]", highlight=False)
     for text in others:
         console.print(f"\n{escape(text)}", highlight=False)
+    if a.differences.measures:
+        console.print(f"\n[bold]How clients differ[/]{'' if a.epsilon is None else ', from noised counts alone'}")
+        console.print(_measured(a))
     console.print("\n[bold]Evidence[/]")
     console.print(_evidence(a))
     console.print(f"\n[bold]What it costs[/] (a client that takes part in all of the pilot's {a.rounds} rounds)")
@@ -130,6 +133,22 @@ def remarks(a: Advice, diverged: list[str]) -> list[str]:
     ]
 
 
+def _measured(a: Advice) -> Table:
+    """Every measure with what it is by chance, and of private estimates by how much they are off."""
+    private = a.epsilon is not None
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    for name in ("kind", "how much", "number", "by chance", *(("from rows", "error") if private else ()), "what"):
+        table.add_column(name, justify="left" if name in ("kind", "how much", "what") else "right", no_wrap=name != "what")
+    before = ""
+    for one in a.differences.measures:
+        chance = words.DASH if one["chance"] is None else f"{one['chance']:.3f}"
+        off = (f"{one['exact']:.3f}", f"{one['value'] - one['exact']:+.3f}") if private else ()
+        word = f"[bold]{one['word']}[/]" if one["word"] == "strong" else one["word"]
+        table.add_row("" if one["kind"] == before else one["kind"], word, f"{one['value']:.3f}", chance, *off, escape(one["name"]))
+        before = one["kind"]
+    return table
+
+
 def _evidence(a: Advice) -> Table:
     table = Table(box=None, padding=(0, 1), pad_edge=False)
     unit = "loss" if a.regression else "accuracy %"
@@ -147,7 +166,7 @@ def _evidence(a: Advice) -> Table:
 def _costs(a: Advice) -> Table:
     table = Table(box=None, padding=(0, 1), pad_edge=False)
     simulated = any(one.costs["sim_seconds"] for one in a.lines)
-    heads = ["", "traffic per round", "traffic to best round", "FLOPs", "private state", "wall time here", *(["simulated time"] if simulated else [])]
+    heads = ["", "traffic\nper round", "traffic to\nbest round", "FLOPs", "private\nstate", "wall time\nhere", *(["simulated\ntime"] if simulated else [])]
     for name in heads:
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for one in _compared(a):
