@@ -20,7 +20,7 @@ from atoll.report.columns import every_column
 from atoll.report.study_findings import verdict, warnings
 from atoll.report.study_measures import mean_of
 from atoll.report.study_results import StudyResults, open_results
-from atoll.report.study_table import picked, score
+from atoll.report.study_table import score
 from atoll.watch import StudyProgress
 
 PAGE = Path(__file__).with_name("gallery.md")
@@ -54,11 +54,10 @@ def main() -> None:
 def section(results: StudyResults) -> str:
     """What the command prints, and tables of what the study is about, as Markdown."""
     columns = {column.key: column for column in every_column(regression=results.regression)}
-    chosen = [picked(cell, results.methods, results.baselines) for cell in results.cells]
 
     def scored(name: str) -> list[str]:
         texts = [score(results, cell, name) for cell in results.cells]
-        return [f"**{text}**" if name == best else text for text, best in zip(texts, chosen, strict=True)]
+        return [f"**{text}**" if name == best else text for text, best in zip(texts, results.picked, strict=True)]
 
     study = results.study
     runs = f"{words.number(len(results.cells), 'cell')}, {words.number(len(study.seeds), 'seed')}, {study.base.rounds} rounds"

@@ -13,7 +13,7 @@ from atoll.metrics import Difference
 from atoll.report.export import tex
 from atoll.report.study_findings import gap, rivals, verdict, warnings
 from atoll.report.study_results import StudyResults
-from atoll.report.study_table import picked, says, score
+from atoll.report.study_table import says, score
 
 
 def table_of_all(results: StudyResults) -> pl.DataFrame:
@@ -33,10 +33,10 @@ def summary_json(results: StudyResults) -> str:
         {
             "cell": cell.cell.values,
             "seeds": list(cell.digests),
-            "picked": picked(cell, results.methods, results.baselines),
+            "picked": best,
             "methods": {name: _of(results, cell, name) for name in results.methods},
         }
-        for cell in results.cells
+        for cell, best in zip(results.cells, results.picked, strict=True)
     ]
     ranks = {"mean": dict(zip(ranking.methods, ranking.ranks, strict=True)), "critical_difference": _known(ranking.critical), "friedman_p": _known(ranking.p)}
     content = {
@@ -48,14 +48,13 @@ def summary_json(results: StudyResults) -> str:
 def latex(results: StudyResults) -> str:
     """Methods by cells for `\\usepackage{booktabs}`: baselines above the second rule, bold what validation rows pick in a cell."""
     baselines = len(results.baselines)
-    chosen = [picked(cell, results.methods, results.baselines) for cell in results.cells]
     heads = " & ".join(["Method", *(tex(cell.cell.title) for cell in results.cells)]) + r" \\"
     lines = [f"% {results.study.name}. {says(results)}", r"\begin{tabular}{l" + "r" * len(results.cells) + "}", r"\toprule", heads, r"\midrule"]
     for n, name in enumerate(results.methods):
         if 0 < n == baselines:
             lines.append(r"\midrule")
         texts = [tex(score(results, cell, name)) for cell in results.cells]
-        bold = [rf"\textbf{{{text}}}" if name == best else text for text, best in zip(texts, chosen, strict=True)]
+        bold = [rf"\textbf{{{text}}}" if name == best else text for text, best in zip(texts, results.picked, strict=True)]
         lines.append(" & ".join([tex(name), *bold]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 

@@ -21,7 +21,7 @@ from atoll.report.study_findings import Gap, gap, rivals, verdict, warnings
 from atoll.report.study_measures import mean_of, measures
 from atoll.report.study_plots import cost_charts, critical, sweep_charts, sweeps
 from atoll.report.study_results import StudyResults
-from atoll.report.study_table import picked, says, score
+from atoll.report.study_table import says, score
 from atoll.report.tuning import read_tuning, tuning_table
 from atoll.study.grid import study_toml
 
@@ -92,12 +92,11 @@ def _each(draw: Drawer, says: str, charts: list[Chart]) -> Html | None:
 
 def _scores(results: StudyResults, look: dict[str, Style], ranking: Ranking) -> Html:
     mean = dict(zip(ranking.methods, ranking.ranks, strict=True))
-    chosen = [picked(cell, results.methods, results.baselines) for cell in results.cells]
     heads = [*(cell.cell.title for cell in results.cells), *(["mean rank"] if len(results.cells) > 1 else [])]
     rows = []
     for name in results.methods:
         texts = [score(results, cell, name) for cell in results.cells]
-        cells = [e("td", e("strong", text) if name == best else text) for text, best in zip(texts, chosen, strict=True)]
+        cells = [e("td", e("strong", text) if name == best else text) for text, best in zip(texts, results.picked, strict=True)]
         rows.append(_row(results, look, name, [*cells, *([e("td", f"{mean[name]:.2f}")] if len(results.cells) > 1 else [])]))
     return join(e("p", _downloads(results), class_="tools"), _frame(heads, rows, "Scores of all cells"), e("p", says(results), class_="footnotes"))
 

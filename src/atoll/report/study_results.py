@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,12 @@ class StudyResults:
     def seconds(self) -> float:
         """Wall time of training and scoring over all runs."""
         return sum(float(d.run.rounds[name].sum()) for cell in self.cells for d in cell.digests.values() for name in ("seconds", "eval_seconds"))
+
+    @functools.cached_property
+    def picked(self) -> list[str | None]:
+        """Of each cell the method, not a baseline, with the best mean validation score: test rows have no say. What tables print bold."""
+        names = [name for name in self.methods if name not in self.baselines]
+        return [several.best(list(cell.digests.values()), names) for cell in self.cells]
 
     def means(self) -> np.ndarray:
         """float [cells, methods]: mean test score over seeds; NaN where any seed has none."""

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from atoll.metrics import repeated
-from atoll.report import several, words
+from atoll.report import words
 from atoll.report.study_findings import verdict, warnings
 from atoll.report.study_results import CellResult, StudyResults
 
@@ -23,12 +23,11 @@ def print_study(results: StudyResults, console: Console) -> None:
     at_once = max(1, (console.width - wide) // 17)
     baselines = len(results.baselines)
     for first in range(0, len(results.cells), at_once):
-        part = results.cells[first : first + at_once]
+        part, chosen = results.cells[first : first + at_once], results.picked[first : first + at_once]
         table = Table(title=escape(results.study.name) if not first else None, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
         table.add_column("method")
         for cell in part:
             table.add_column(escape(cell.cell.title), justify="right", max_width=16, overflow="fold")
-        chosen = [picked(cell, methods, results.baselines) for cell in part]
         for row, method in enumerate(methods):
             texts = [score(results, cell, method) for cell in part]
             cells = [f"[bold]{text}[/]" if method == best else text for text, best in zip(texts, chosen, strict=True)]
@@ -63,8 +62,3 @@ def score(results: StudyResults, cell: CellResult, method: str) -> str:
         return show(float(values[0]))
     d = repeated(values.tolist(), [0.0] * len(values), regression=False)
     return f"{show(d.mean)} ± {show(d.high - d.mean)}"
-
-
-def picked(cell: CellResult, methods: list[str], baselines: set[str]) -> str | None:
-    """The method, not a baseline, with the best mean validation score in a cell: test rows have no say."""
-    return several.best(list(cell.digests.values()), [name for name in methods if name not in baselines])

@@ -209,23 +209,24 @@ def _rounds(plan: Plan, training: Training, checkpoint: Checkpoint, watcher: Wat
     while training.round < spec.rounds:
         cost = training.step()
         changed |= training.fed.traffic.answered
-        note, why, scored = "", None, None
+        why, scored = None, None
         if training.round in spec.evaluation_rounds:
             before = time.perf_counter()
             scored = training.evaluate()
             cost = replace(cost, eval_seconds=time.perf_counter() - before)
             rows.append(scored)
-            note, why = _note(scored), _blown_up(training, scored)
+            why = _blown_up(training, scored)
+        values = numbers(cost, scored)
         costs.append(cost)
         for logger in told:
-            logger.log(training.round, numbers(cost, scored))
+            logger.log(training.round, values)
         last = training.round == spec.rounds or why is not None
         state = "diverged" if why else "done" if last else "running"
         if last or stop[0] or training.round % spec.checkpoint_every == 0:
             checkpoint.save(training, changed, costs, rows, state, why)
             costs, rows, changed = [], [], set()
         if watcher:
-            watcher.progress(title, training.round, note)
+            watcher.progress(title, training.round, _note(values))
         if why:
             break
         if stop[0] and not last:
@@ -236,13 +237,12 @@ def _rounds(plan: Plan, training: Training, checkpoint: Checkpoint, watcher: Wat
         raise Interrupted
 
 
-def _note(scored: pl.DataFrame) -> str:
-    """Validation accuracy (or mean loss) of the personal models of seen clients, for the progress line."""
-    rows = scored.filter(split="validation", model="personal", seen=True)
-    n, correct, loss = (float(rows[name].sum()) for name in ("rows", "correct", "loss"))
-    if not n:
-        return ""
-    return f"validation {100 * correct / n:.1f} %" if correct == correct else f"validation loss {loss / n:.4g}"
+def _note(values: dict[str, float]) -> str:
+    """Validation accuracy (or mean loss) of the personal models of seen clients, for the progress line; "" in rounds without scores."""
+    share, loss = (values.get(f"validation/personal/{name}") for name in ("accuracy", "loss"))
+    if share is not None:
+        return f"validation {100 * share:.1f} %"
+    return "" if loss is None else f"validation loss {loss:.4g}"
 
 
 def _blown_up(training: Training, scored: pl.DataFrame) -> str | None:
