@@ -85,7 +85,7 @@ def make_run(
     pl.DataFrame(costs, schema=ROUND_TYPES, orient="row").write_parquet(folder / "rounds.parquet")
     (folder / "data.json").write_text(json.dumps(_sheet(rng, sizes, clients, unseen, regression, names)))
     (folder / "status.json").write_text(json.dumps(_status(sorts, rounds, diverging)))
-    environment = {"atoll": "0.1.0", "python": "3.11.7", "jax": "0.10.2", "platform": "Linux", "cpus": 2}
+    environment = {"atoll": "0.1.0", "python": "3.11.7", "jax": "0.10.2", "platform": "Linux", "cpus": 2, "models": ["mlp:64"], "parameters": [4810]}
     environment |= {"started": "2026-01-02 03:04:05", "command": "atoll run"}
     (folder / "environment.json").write_text(json.dumps(environment))
     (folder / "spec.toml").write_text(SPEC.replace("seed = 0", f"seed = {seed}"))

@@ -101,7 +101,7 @@ def test_the_card_says_what_was_found_on_what(page, folder):
     assert told["Clients"] == "9 taking part, 3 held out"
     assert told["Seed"] == "0"
     assert told["Rounds"] == "10, all clients asked in each"
-    assert told["Model"] == "mlp:64"
+    assert told["Model"] == "mlp:64 with 4,810 parameters"
 
 
 def test_the_tables_numbers_are_those_of_the_comparison(page, folder):

@@ -249,8 +249,8 @@ def test_costs_by_hand():
     )
     row = metrics.costs(made, pl.DataFrame({"method": ["A"], "round": [1]}), clients=5).row(0, named=True)
     expected = {
-        "down_round": 10, "up_round": 4, "bytes_round": 14, "bytes_client": 42 / 5, "bytes_chosen": 28 / 5, "flops_client": 150 / 5, "flops": 150, "steps": 9,
-        "seconds": 3, "cpu_seconds": 0, "eval_seconds": 0, "sim_seconds": None, "private_bytes": 9, "peak_memory": 90,
+        "down_round": 10, "up_round": 4, "bytes_round": 14, "numbers_round": 3.5, "bytes_client": 42 / 5, "bytes_chosen": 28 / 5, "flops_client": 150 / 5,
+        "flops": 150, "steps": 9, "seconds": 3, "cpu_seconds": 0, "eval_seconds": 0, "sim_seconds": None, "private_bytes": 9, "peak_memory": 90,
     }  # fmt: skip
     assert {name: row[name] for name in expected} == pytest.approx(expected)
 

@@ -13,12 +13,13 @@ def costs(rounds: pl.DataFrame, chosen: pl.DataFrame, *, clients: int) -> pl.Dat
     clients: number of seen clients. Returns one row per method:
 
     down_round, up_round, bytes_round    bytes per round of a client that takes part: sum over rounds / sum of clients that answered
+    numbers_round                        the same in numbers of four bytes, as parameters are
     bytes_client, flops_client           over all rounds run, per seen client, whether it was asked or not
     bytes_chosen                         the same bytes up to the round that counts
     flops, steps                         over all rounds and clients
     seconds, cpu_seconds, eval_seconds   of the process that simulates, over all rounds; compiling included, scoring in eval_seconds alone
     sim_seconds                          of the simulated federation over all rounds; null where its clients have no devices
-    private_bytes, peak_memory           private states of all clients after the last round; largest resident memory of the process
+    private_bytes, peak_memory           private states of all clients after the last round; largest resident memory of the process while the method ran
 
     Values that nobody can know (bytes per taking-part client where nobody ever answered) are null.
     """
@@ -32,6 +33,7 @@ def costs(rounds: pl.DataFrame, chosen: pl.DataFrame, *, clients: int) -> pl.Dat
         pl.when(some).then(pl.col("bytes_down").filter(ordinary).sum() / answered).alias("down_round"),
         pl.when(some).then(pl.col("bytes_up").filter(ordinary).sum() / answered).alias("up_round"),
         pl.when(some).then(both.filter(ordinary).sum() / answered).alias("bytes_round"),
+        pl.when(some).then(both.filter(ordinary).sum() / answered / 4).alias("numbers_round"),
         (both.sum() / clients).alias("bytes_client"),
         (both.filter(pl.col("round") <= pl.col("until")).sum() / clients).alias("bytes_chosen"),
         (pl.col("flops").sum() / clients).alias("flops_client"),

@@ -112,6 +112,7 @@ def _costs() -> list[Column]:
     size, work, time = words.size, words.work, words.seconds
     made = [
         Column("bytes_round", "traffic\nper round", "Bytes down and up per round of a client that takes part", size, "low", cost=True, rank=3),
+        Column("numbers_round", "numbers per round", "The same in numbers of four bytes, as parameters are", words.count, "low", cost=True),
         Column("down_round", "down per round", "Bytes down per round of a client that takes part", size, "low", cost=True),
         Column("up_round", "up per round", "Bytes up per round of a client that takes part", size, "low", cost=True),
         Column("bytes_client", "traffic\nin all", "Bytes down and up over all rounds, per seen client, asked or not", size, "low", cost=True, rank=4),
@@ -125,6 +126,7 @@ def _costs() -> list[Column]:
         Column("sim_seconds", "simulated\ntime", "Time that the rounds would take on the clients' devices", time, "low", cost=True, rank=3),
         Column("seconds", "training\ntime", "Wall time of the simulation over all rounds, compiling included, scoring not", time, "low", cost=True, rank=6),
         Column("cpu_seconds", "CPU\ntime", "Processor time of the simulation over all rounds", time, "low", cost=True, rank=8),
+        Column("peak_memory", "peak memory", "Largest memory of the simulating process while the method ran, with what earlier methods left in it", size),
         Column("state_client", "state\n/client", "Bytes that a client keeps from round to round", size, rank=7),
     ]
     return [replace(c, group="cost") for c in made]

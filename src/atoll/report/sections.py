@@ -109,7 +109,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("To predict", "a number" if run.regression else words.number(len(data.get("labels", [])), "label")),
         ("Most frequent label", f"right for {words.share(majority)} of test rows, per client" if majority is not None and not math.isnan(majority) else ""),
         ("Attackers", f"{sum(data['attackers']):,}, who train on wrong labels" if data.get("attackers") else ""),
-        ("Model", ", ".join(spec.get("model") or run.environment.get("models", [])) or "chosen for the data"),
+        ("Model", ", ".join(_models(run)) or "chosen for the data"),
         ("Rounds", f"{spec['rounds']:,}, {f'{asked:,} clients' if asked else 'all clients'} asked in each" if "rounds" in spec else ""),
         ("Chosen by", str(spec.get("select", "uniform")) if spec.get("per_round") else ""),
         ("Unreachable clients", words.share(spec["dropout"]) if spec.get("dropout") else ""),
@@ -121,6 +121,15 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Folder", run.folder.name),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def _models(run: Run) -> list[str]:
+    """Architectures, with their sizes where the run says them."""
+    names = settings(run).get("model") or run.environment.get("models", [])
+    sizes = run.environment.get("parameters", [])
+    if len(sizes) != len(names):
+        return names
+    return [f"{name} with {words.number(n, 'parameter')}" for name, n in zip(names, sizes, strict=True)]
 
 
 def settings(run: Run) -> dict[str, Any]:

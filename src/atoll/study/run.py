@@ -35,7 +35,7 @@ from atoll.study.checkpoint import Checkpoint
 from atoll.study.loggers import Logger, check_loggers, loggers, numbers
 from atoll.study.models import choose_models
 from atoll.study.spec import MethodSpec, Spec, load_data, read_spec, to_toml
-from atoll.study.training import RoundCost, Training, check_method, facts_of
+from atoll.study.training import RoundCost, Training, check_method, facts_of, forget_peak
 
 
 class Watcher(Protocol):
@@ -180,6 +180,7 @@ def _train(plan: Plan, entry: Entry, checkpoint: Checkpoint, folder: Path, watch
     facts = facts_of(plan.federation, plan.models, entry.method, has_pool=spec.engine != "wire")
     states = folder / "private" if spec.private_states == "disk" else None
     how = {"threads": spec.threads, "lanes": spec.lanes, "together": spec.together, "state_folder": states, "mix": spec.mix, "auc": spec.auc}
+    forget_peak()
     engine = make_engine(spec.engine, plan.federation, facts, spec.seed, **how)
     choosing: Any = {"selector": selector(spec.select, spec.per_round), "conditions": plan.conditions, "rounds": spec.rounds}
     training = Training(entry.method, plan.federation, facts, engine, seed=spec.seed, **choosing)
@@ -250,9 +251,10 @@ def _blown_up(training: Training, scored: pl.DataFrame) -> str | None:
 
 
 def environment(command: str, models: tuple[Model, ...]) -> dict[str, Any]:
-    """Where and how a run was made, and with which models where these were chosen for the data."""
+    """Where and how a run was made, and with which models (where these were chosen for the data) of how many parameters."""
     return {
         "models": [model.name for model in models],
+        "parameters": [model.size(jax.eval_shape(model.init, jax.random.key(0))) for model in models],
         "atoll": __version__,
         "python": platform.python_version(),
         "jax": jax.__version__,

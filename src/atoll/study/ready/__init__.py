@@ -8,7 +8,8 @@ from importlib.resources import files
 from atoll.study.grid import Study, make_study
 
 READY = (
-    "quick", "survey-label-skew", "survey-feature-skew", "survey-quantity", "survey-preference", "survey-temporal", "systems", "adaptation", "label-attacks",
+    "quick", "survey-label-skew", "survey-feature-skew", "survey-quantity", "survey-preference", "survey-temporal", "systems", "scalability",
+    "adaptation", "label-attacks",
 )  # fmt: skip
 
 
