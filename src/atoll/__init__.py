@@ -16,17 +16,20 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from atoll.advice import Advice, advise
-    from atoll.api import Result, StudyResult, resume, run, run_study
+    from atoll.api import Result, StudyResult, resume, run, run_study, verify
     from atoll.core.errors import AtollError
     from atoll.data import load
     from atoll.metrics.heterogeneity import heterogeneity
     from atoll.study.private import private_heterogeneity
+    from atoll.study.verified import Checked, Verification
 
 __all__ = [
     "Advice",
     "AtollError",
+    "Checked",
     "Result",
     "StudyResult",
+    "Verification",
     "__version__",
     "advise",
     "heterogeneity",
@@ -35,6 +38,7 @@ __all__ = [
     "resume",
     "run",
     "run_study",
+    "verify",
 ]
 
 _WHERE = {
@@ -43,6 +47,9 @@ _WHERE = {
     "run": "atoll.api",
     "resume": "atoll.api",
     "run_study": "atoll.api",
+    "verify": "atoll.api",
+    "Verification": "atoll.study.verified",
+    "Checked": "atoll.study.verified",
     "Result": "atoll.api",
     "StudyResult": "atoll.api",
     "load": "atoll.data",

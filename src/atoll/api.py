@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from atoll.data.federation import Federation
 from atoll.study.run import Plan, Watcher, changed, execute, make_plan, open_plan, path_of
 from atoll.study.schedule import StudyWatcher
 from atoll.study.spec import Spec, make_spec
+from atoll.study.verified import Verification
+from atoll.study.verify import asked_alike
+from atoll.study.verify import verify as check
 
 
 class Result:
@@ -95,6 +98,40 @@ def run(
     made = tuple(m for m in models if isinstance(m, Model)) or None
     plan = make_plan(spec, federation, None if named or not methods else list(methods), made)
     return Result(execute(plan, new_folder(spec, out), watcher, command="atoll.run(...)"))
+
+
+def verify(
+    data: str | Federation = "digits",
+    methods: Sequence[Any] = (),
+    *,
+    model: str | Model | None = None,
+    skew: str | Sequence[str] = (),
+    clients: int | None = None,
+    rounds: int = 2,
+    seed: int = 0,
+    watcher: Callable[[int, int, str], None] | None = None,
+    **settings: Any,
+) -> Verification:
+    """Checks exact identities of methods ("FedProx with mu=0 is FedAvg") on a federation: both sides are trained with the same seed for so many rounds, all
+    clients asked in each, and every client's scores are compared after every round.
+
+    data, model, skew, clients: as in `run`. methods: names ("fedprox", "scaffold+ft"); with none, all of which an identity is known. settings: other keys of
+    the specification; `settings={"lr": 0.01}` sets the rate, batch or epochs of both sides. watcher(checked, of, method) is told how it goes. The result has
+    `checked` (one entry per identity: its state, the largest difference, why it can't be checked), `failed`, `table`, `show()` and `json()`. An identity that
+    fails or can't be checked is a result; AtollError for what can't be at all.
+    """
+    federation = data if isinstance(data, Federation) else None
+    name = model if isinstance(model, str) else f"(given) {model.name}" if isinstance(model, Model) else None
+    content = {
+        **settings,
+        "data": {"source": "(given)" if federation is not None else data, "skew": skew, "clients": clients},
+        "model": [] if name is None else [name],
+        "seed": seed,
+    }
+    spec = make_spec(content)
+    asked = asked_alike(spec, list(methods) or None)
+    given = (model,) if isinstance(model, Model) else None
+    return check(spec, asked, rounds, federation=federation, models=given, told=watcher)
 
 
 class StudyResult:

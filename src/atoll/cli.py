@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from atoll import cli_advise, cli_study
+from atoll import cli_advise, cli_study, cli_verify
 from atoll.core.errors import AtollError
 
 app = typer.Typer(
@@ -72,6 +72,7 @@ def run(
     threads: Annotated[int | None, typer.Option("--threads", help="Worker threads of the simulator; default all cores.")] = None,
     log: Annotated[list[str] | None, typer.Option("--log", help="Also log to tensorboard or mlflow, round by round; several allowed.")] = None,
     baselines: Annotated[bool | None, typer.Option("--baselines/--no-baselines", help="Add Majority, Local, FedAvg and FedAvg+FT.")] = None,
+    verify: Annotated[bool | None, typer.Option("--verify", help="Also check the identities of the methods (atoll verify) on these data.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default runs/<time>-<data>.")] = None,
 ) -> None:
     """Compare methods: train them on the same clients, print the table, write the report.
@@ -96,6 +97,7 @@ def run(
         engine=engine,
         threads=threads,
         baselines=baselines,
+        verify=verify,
     )
     if given:
         changes["data"] = given
@@ -188,6 +190,40 @@ def advise(
         changes["model"] = [model]
     spec = read_spec(None, changes)
     cli_advise.carry_out(spec, private=private, minutes=minutes, splits=splits, worth=worth, rates=rates, out=out, json=json)
+
+
+@app.command()
+def verify(
+    method: Annotated[list[str] | None, typer.Argument(help="Methods (atoll methods); default all of which an identity is known.")] = None,
+    data: Data = None,
+    path: Path_ = None,
+    client: Client = None,
+    label: Label = None,
+    task: TaskName = None,
+    option: Option = None,
+    skew: Skew = None,
+    clients: Clients = None,
+    unseen: Unseen = None,
+    public: Public = None,
+    limit: Limit = None,
+    resample: Resample = None,
+    seed: Seed = None,
+    set_: cli_verify.Set = None,
+    model: Annotated[Text, typer.Option("--model", help="softmax, mlp:200, cnn, ...; default one that suits the data.")] = None,
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of training of each side.")] = 2,
+    json: cli_verify.Json = False,
+) -> None:
+    """Check exact identities of methods ("FedProx with mu=0 is FedAvg") on data and with a model of your own; exit code 1 where one fails.
+
+    Both sides are trained with the same seed, and every client's scores are compared after every round. All of them take some five minutes on the digits.
+    """
+    from atoll.study.spec import read_spec
+
+    changes = _present(seed=seed)
+    changes["data"] = _data_changes(data, path, client, label, task, option, skew, clients, unseen, public, limit, resample)
+    if model:
+        changes["model"] = [model]
+    cli_verify.carry_out(_with_settings(read_spec(None, changes), set_ or []), method or None, rounds, json=json)
 
 
 app.command()(cli_study.study)
@@ -306,6 +342,7 @@ def _carry_out(plan: Any, folder: Path) -> None:
     from rich.markup import escape
 
     from atoll.report.html import write_report
+    from atoll.report.identities import read_identities, summary
     from atoll.report.table import print_table
     from atoll.study.run import Interrupted, execute
     from atoll.watch import Progress
@@ -321,6 +358,9 @@ def _carry_out(plan: Any, folder: Path) -> None:
         console.print(f"Stopped, and saved. Continue with: [bold]atoll resume {folder}[/bold]")
         raise typer.Exit(130) from None
     print_table(folder, console)
+    found = read_identities(folder)
+    if found is not None:
+        console.print(f"Identities: {summary(found)}", highlight=False)
     console.print(f"Report: {write_report([folder], None)}", soft_wrap=True)
 
 

@@ -63,6 +63,18 @@ class Progress(Live):
             self._bars.update(self._now, note="[red]diverged")
 
 
+class Checking(Live):
+    """A bar for identities that are checked, with the time left."""
+
+    def __init__(self, console: Console):
+        super().__init__(by_method(console))
+        self._all = self._bars.add_task("identities", total=None, note="")
+
+    def told(self, checked: int, of: int, title: str) -> None:
+        """So many are checked, and the next is one of the method of this title."""
+        self._bars.update(self._all, completed=checked, total=of, note=title)
+
+
 class StudyProgress(Live):
     """A bar for the whole study with the time left, and one for each run that is under way."""
 

@@ -39,7 +39,7 @@ def test_the_commands_of_the_readme_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     shell = "\n".join([*blocks("bash"), *re.findall(r"`((?:make|atoll) [^`]+)`", README)])
     assert set(re.findall(r"^\s*make ([a-z-]+)", shell, re.MULTILINE)) <= targets
-    for line in re.findall(r"atoll (?:run|data|methods|report|resume|study|compare|tune)[^\n#]*", shell):
+    for line in re.findall(r"atoll (?:run|data|methods|report|resume|study|compare|tune|verify)[^\n#]*", shell):
         command = line.split()[1:]
         depth = 2 if command[0] == "data" else 1
         spec = subprocess.run([sys.executable, "-m", "atoll.cli", *command[:depth], "--help"], capture_output=True, text=True, check=True, env=wide())

@@ -50,7 +50,7 @@ class FedALA:
 
     Kept: server Theta; client theta_i and W_i (as large as the model and as its upper blocks).
     Traffic per round and client: Theta down, theta_i and n_i up: FedAvg's.
-    Identity: eta=0 leaves W = 1 and is FedAvg, bit for bit; where theta_i = Theta nothing is learned; one step moves W by
+    Identity: eta=0 leaves W = 1, and Theta is FedAvg's, bit for bit; where theta_i = Theta nothing is learned; one step moves W by
     - eta grad L(theta-hat) (Theta - theta_i), clipped to [0, 1].
     Departures from the paper: (1) One last block is upper by default; the paper counts layers. (2) The s % of the rows are drawn at random each time; the
     authors' code takes neighbours in their order. (3) Where the loss does not become steady, the first search ends after `longest` epochs; in their code it

@@ -11,6 +11,7 @@ from atoll.metrics import Paired
 from atoll.report import words
 from atoll.report.differences import benign
 from atoll.report.digest import Digest
+from atoll.report.identities import read_identities, warnings_of
 
 ONE_RUN = "One run with one seed: whether a difference would come back with another seed or split is not known from it."
 
@@ -44,7 +45,7 @@ def verdict(d: Digest) -> Verdict:
 
 def warnings(d: Digest) -> list[str]:
     """What a reader must know before believing the table; most serious first."""
-    return [*_refused(d), *_diverged(d), *_unfinished(d), *_trivial(d), *_same(d), *_unhelpful(d), *_untrained(d)]
+    return [*_refused(d), *_diverged(d), *_mistaken(d), *_unfinished(d), *_trivial(d), *_same(d), *_unhelpful(d), *_untrained(d)]
 
 
 def footnotes(d: Digest) -> list[str]:
@@ -119,6 +120,11 @@ def _diverged(d: Digest) -> list[str]:
         why = f": {entry['why']}" if entry.get("why") else ""
         found.append(f"{name} diverged at round {entry['round']}{why}. It has no result; a smaller learning rate may help.")
     return found
+
+
+def _mistaken(d: Digest) -> list[str]:
+    found = read_identities(d.run.folder)
+    return [] if found is None else [f"An identity fails: {text}" for text in warnings_of(found)]
 
 
 def _unfinished(d: Digest) -> list[str]:

@@ -17,6 +17,7 @@ from atoll.report.digest import Digest
 from atoll.report.export import latex_of
 from atoll.report.figure import Chart
 from atoll.report.findings import footnotes, verdict, warnings
+from atoll.report.identities import identities_table, read_identities
 from atoll.report.legend import legend, swatch
 from atoll.report.markup import Html, e, join, prose, script_data
 from atoll.report.page_table import comparison_table
@@ -25,7 +26,7 @@ from atoll.report.tuning import read_tuning, tuning_table
 
 TITLES = {
     "comparison": "Comparison", "clients": "Clients", "clusters": "Clusters", "time": "Change over time", "convergence": "Convergence", "data": "Data",
-    "tuning": "Tuning", "repeat": "How to repeat it",
+    "tuning": "Tuning", "identities": "Identities", "repeat": "How to repeat it",
 }  # fmt: skip
 
 
@@ -43,6 +44,7 @@ def run_section(d: Digest, key: str, title: str, level: int) -> Html:
             draw(plots_data.labels(d.run), plots_data.sizes(d.run), plots_clients.by_size(d, look)), differences(d.run, level + 2), _history(d.run, level + 2)
         ),
         "tuning": tuning_table(told) if (told := read_tuning(d.run.folder)) else None,
+        "identities": identities_table(found) if (found := read_identities(d.run.folder)) else None,
         "repeat": _repeat(d, look),
     }
     blocks = [_block(f"{key}-{name}", TITLES[name], content, level + 1) for name, content in parts.items() if content]

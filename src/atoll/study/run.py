@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import platform
@@ -26,7 +25,7 @@ from atoll.data.federation import Federation
 from atoll.data.skew import parse_all
 from atoll.data.sources import SOURCES
 from atoll.engine.engines import check_engine, make_engine
-from atoll.methods import find, get, name_of, wrap
+from atoll.methods import find, name_of
 from atoll.parts.conditions import Conditions
 from atoll.parts.devices import devices
 from atoll.parts.selection import selector
@@ -34,8 +33,10 @@ from atoll.study import checkpoint as saved
 from atoll.study.checkpoint import Checkpoint
 from atoll.study.loggers import Logger, check_loggers, loggers, numbers
 from atoll.study.models import choose_models
+from atoll.study.named import class_of
 from atoll.study.spec import MethodSpec, Spec, load_data, read_spec, to_toml
 from atoll.study.training import RoundCost, Training, check_method, facts_of, forget_peak
+from atoll.study.verify import COMMON, verify
 
 
 class Watcher(Protocol):
@@ -153,6 +154,8 @@ def execute(plan: Plan, folder: Path, watcher: Watcher | None = None, command: s
                 finally:
                     _write_status(folder, plan, checkpoints)
                     saved.write_tables(folder, checkpoints)
+        if plan.spec.verify and not (folder / "identities.json").exists():
+            _check_identities(plan, folder, watcher, stop)
     saved.write_tables(folder, checkpoints)
     return folder
 
@@ -238,6 +241,24 @@ def _rounds(plan: Plan, training: Training, checkpoint: Checkpoint, watcher: Wat
         raise Interrupted
 
 
+def _check_identities(plan: Plan, folder: Path, watcher: Watcher | None, stop: list[bool]) -> None:
+    """Checks the identities of the run's methods, at their rates, batches and epochs, and leaves identities.json. What is stopped begins anew."""
+    asked = [(entry.spec.name, {name: getattr(entry.method, name) for name in COMMON if hasattr(entry.method, name)}) for entry in plan.entries]
+
+    def told(checked: int, of: int, what: str) -> None:
+        if stop[0]:
+            raise Interrupted
+        if watcher and not checked:
+            watcher.begin("identities", of, 0)
+        elif watcher:
+            watcher.progress("identities", checked, what)
+
+    found = verify(plan.spec, asked, federation=plan.federation, models=plan.models, told=told)
+    saved.replace(folder / "identities.json", found.json().encode())
+    if watcher:
+        watcher.end("identities", "done")
+
+
 def _note(values: dict[str, float]) -> str:
     """Validation accuracy (or mean loss) of the personal models of seen clients, for the progress line; "" in rounds without scores."""
     share, loss = (values.get(f"validation/personal/{name}") for name in ("accuracy", "loss"))
@@ -282,24 +303,9 @@ def _write_status(folder: Path, plan: Plan, checkpoints: list[Checkpoint]) -> No
 
 
 def _method(asked: MethodSpec, common: dict[str, Any]) -> Any:
-    cls = _import(asked.name) if ":" in asked.name else get(asked.name)
+    cls = class_of(asked.name)
     names = {f.name for f in fields(cls)}
     return configured(cls, {**{key: value for key, value in common.items() if key in names}, **asked.settings})
-
-
-def _import(path: str) -> type[Any]:
-    path, _, wrapper = path.partition("+")
-    module, _, name = path.partition(":")
-    sys.path.insert(0, os.getcwd())  # a method in a file beside the specification
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ImportError as error:
-        raise AtollError(f"Method {path!r}: can't import {module}: {error}.") from None
-    finally:
-        sys.path.pop(0)
-    if found is None or not hasattr(found, "__dataclass_fields__"):
-        raise AtollError(f"Method {path!r}: {module} has no method {name} (a class marked @method).")
-    return wrap(found, wrapper)
 
 
 def _check_common_settings(settings: dict[str, Any], methods: list[Any]) -> None:

@@ -75,6 +75,7 @@ class Spec(Section):
     lanes: int = Field(default_factory=default_lanes, ge=1)  # parts of a cohort that can run at once
     together: int | None = Field(None, ge=1)  # clients vectorised in one step; default: more than one for tiny models only
     log: tuple[str, ...] = ()  # also to these, as it goes: tensorboard, mlflow
+    verify: bool = False  # also check the identities of the run's methods on its data
     private_states: str = "memory"  # or "disk": memory-mapped files in the run's folder
 
     @field_validator("private_states")
