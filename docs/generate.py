@@ -40,7 +40,7 @@ def methods_short() -> str:
     """The families and their methods' names as Markdown, for the README."""
     lines = ["| family | methods |", "|---|---|"]
     lines += [f"| {family} | {', '.join(row.title for row in rows)} |" for family, rows in families().items()]
-    lines += [f"| around any method | {', '.join(f'{around.title} (`NAME+{around.name}`)' for around in WRAPPERS)} |"]
+    lines += [f"| around any method | {', '.join(f'{around.title} (`NAME+{around.name}`)' for around in WRAPPERS)}; also several: `fedavg+adam+ft` |"]
     lines += [f"| who is asked | {', '.join(f'`{row.name}`' for row in SELECTORS)} (`--select NAME`) |"]
     return "\n".join(lines)
 
@@ -55,6 +55,7 @@ def methods_page() -> str:
         lines += [""]
     lines += ["## Around any method", "| name | what it is | paper |", "|---|---|---|"]
     lines += [f"| `NAME+{around.name}` | {around.about} | {around.paper} |" for around in WRAPPERS]
+    lines += ["", "Several go around each other, from the inside out: `fedavg+adam+ft`, `fedprox+clustered+ft`."]
     lines += ["", "## Who is asked: `--select NAME`, with settings as in `--select tifl:tiers=3`", "| selector | whom it asks | paper |", "|---|---|---|"]
     lines += [f"| `{row.name}` | {row.about} | {row.paper} |" for row in SELECTORS]
     return "\n".join(lines) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from atoll.core.errors import unknown
@@ -111,16 +112,15 @@ BY_NAME = {row.name: row for row in TABLE}
 
 
 def row(name: str) -> Row:
-    """The table's row of a method, also of one in a wrapper ("fedprox+ft"); unknown names suggest the nearest."""
-    base, plus, wrapper = name.lower().partition("+")
+    """The table's row of a method, also of one in wrappers ("fedprox+ft", "fedavg+adam+ft"); unknown names suggest the nearest."""
+    base, *wrappers = name.lower().split("+")
     if base not in BY_NAME:
         raise unknown("method", name, BY_NAME)
     found = BY_NAME[base]
-    if not plus:
-        return found
-    around = _wrapper(wrapper)
-    family = around.family if found.family == "baseline" else found.family
-    return found._replace(name=f"{found.name}+{around.name}", title=f"{found.title}+{around.title}", family=family)
+    for around in map(_wrapper, wrappers):
+        family = around.family if found.family == "baseline" else found.family
+        found = found._replace(name=f"{found.name}+{around.name}", title=f"{found.title}+{around.title}", family=family)
+    return found
 
 
 def find(name: str) -> Row | None:
@@ -129,15 +129,17 @@ def find(name: str) -> Row | None:
 
 
 def get(name: str) -> type[Any]:
-    """The class of a method, also of one in a wrapper."""
-    base, _, wrapper = name.partition("+")
+    """The class of a method, also of one in wrappers."""
+    base, *wrappers = name.split("+")
     _ = row(name)
-    return wrap(_load(f"atoll.methods.{BY_NAME[base.lower()].target}"), wrapper)
+    return wrap(_load(f"atoll.methods.{BY_NAME[base.lower()].target}"), wrappers)
 
 
-def wrap(kind: type[Any], wrapper: str) -> type[Any]:
-    """A method's class in the wrapper of that name; "" = in none."""
-    return _load(_wrapper(wrapper).target)(kind) if wrapper else kind
+def wrap(kind: type[Any], wrappers: Sequence[str]) -> type[Any]:
+    """A method's class in the wrappers of these names, from the inside out."""
+    for name in wrappers:
+        kind = _load(_wrapper(name).target)(kind)
+    return kind
 
 
 def name_of(kind: type[Any]) -> str | None:

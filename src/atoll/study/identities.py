@@ -117,10 +117,10 @@ def known() -> list[str]:
 
 
 def identities(name: str) -> list[Identity]:
-    """The identities of a method, which may be in a wrapper ("scaffold+ft") or the user's own ("module:Class"). AtollError for an unknown one."""
-    base, _, wrapper = (name if ":" in name else row(name).name).partition("+")
-    if not wrapper:
-        return [one for one in TABLE if one.method == base]
+    """The identities of a method, which may be in wrappers ("scaffold+ft") or the user's own ("module:Class"). AtollError for an unknown one."""
+    base, plus, wrapper = (name if ":" in name else row(name).name).rpartition("+")
+    if not plus:
+        return [one for one in TABLE if one.method == wrapper]
     found = []
     if wrapper in AROUND:
         settings, why = AROUND[wrapper]

@@ -17,7 +17,7 @@ def class_of(name: str) -> type[Any]:
 
 
 def _import(path: str) -> type[Any]:
-    path, _, wrapper = path.partition("+")
+    path, *wrappers = path.split("+")
     module, _, name = path.partition(":")
     sys.path.insert(0, os.getcwd())  # a method in a file beside the specification
     try:
@@ -28,4 +28,4 @@ def _import(path: str) -> type[Any]:
         sys.path.pop(0)
     if found is None or not hasattr(found, "__dataclass_fields__"):
         raise AtollError(f"Method {path!r}: {module} has no method {name} (a class marked @method).")
-    return wrap(found, wrapper)
+    return wrap(found, wrappers)

@@ -333,8 +333,9 @@ def _titled(pairs: list[tuple[MethodSpec, Any]]) -> list[Entry]:
 
 def path_of(made: Any) -> str:
     """The name by which a specification can hold an instance: that of the table, or "module:Class"; behind it what is around it."""
-    around = getattr(made, "around", None)
-    kind, behind = (around.kind, f"+{around.wrapper}") if around else (type(made), "")
+    kind, behind = type(made), ""
+    while around := getattr(kind, "around", None):
+        kind, behind = around.kind, f"+{around.wrapper}{behind}"
     module = kind.__module__
     if module == "__main__":  # a script: by the name under which resuming can import it
         module = Path(getattr(sys.modules["__main__"], "__file__", None) or module).stem
