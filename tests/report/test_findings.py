@@ -96,6 +96,12 @@ def test_majority_as_good_as_every_method_is_a_warning(read):
     assert found == ["Majority (90.0 % accuracy) is at least as good as every method (best: New, 70.0 % accuracy): a constant answer per client does as well."]
 
 
+def test_what_is_left_to_gain_over_the_best_baseline(read):
+    """FedAvg+FT has 16 of 20 right in validation, and Local 14; on test rows 15."""
+    d = read({"Local": base(9, 9, validation=7), "FedAvg+FT": base(7, 8, validation=8), "New": flat(9, 9)})
+    assert "FedAvg+FT, the best baseline on validation rows, has 75.0 %, so that at most 25.0 points are to be gained." in verdict(d).details
+
+
 def test_local_is_found_where_it_was_run_with_settings(read):
     d = read({"Local (lr=0.1)": base(5, 5), "Local (lr=1)": base(4, 4), "New": flat(7, 7)})
     assert "better than Local (lr=0.1)" in verdict(d).line

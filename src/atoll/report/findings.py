@@ -40,7 +40,7 @@ def verdict(d: Digest) -> Verdict:
     harmed = d.value(best, "hurt_local")
     line += "." if harmed is None else f"; {_harm(d, harmed)}."
     first = f"{best} was picked among the methods by its validation score; it has {_score(d, best)} on test rows."
-    return Verdict(line, [first, *(_pairing(d, str(rival), pair) for rival, pair in against), ONE_RUN])
+    return Verdict(line, [first, *(_pairing(d, str(rival), pair) for rival, pair in against), *_room(d), ONE_RUN])
 
 
 def warnings(d: Digest) -> list[str]:
@@ -107,6 +107,15 @@ def _pairing(d: Digest, rival: str, pair: Paired) -> str:
         if abs(pair.mean) < 2 * pair.error:
             text += ", so clients do not agree enough to tell it from none"
     return text + "."
+
+
+def _room(d: Digest) -> list[str]:
+    """What is left to gain over the best baseline; a loss has no such bound."""
+    first = d.best(baselines=True)
+    reached = None if d.regression else d.value(first, d.unit)
+    if reached is None:
+        return []
+    return [f"{first}, the best baseline on validation rows, has {words.share(reached)}, so that at most {words.percent(1 - reached)} points are to be gained."]
 
 
 def _refused(d: Digest) -> list[str]:
