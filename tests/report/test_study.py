@@ -105,13 +105,13 @@ def test_seeds_that_a_cell_lacks_have_no_part_in_the_mean_over_cells(tmp_path):
 
 def test_cells_have_their_data_curves_and_clients(study):
     """New has 7, 8 and 9 of 10 with skew, for both clients and in validation always 9, and nothing before round 1."""
-    look = styles(study.methods)
-    says, (curve, _) = convergence(study, look)
+    told = styles(study.methods), metrics.ranking(study.methods, study.means(), regression=False)
+    says, (curve, _) = convergence(study, *told)
     assert "mean over 3 seeds" in says
     lines = {trace.meta: (list(trace.x), list(trace.y)) for trace in curve.figure.data}
     assert lines["New"] == ([0, 1], [0, 90])
     assert curve.hidden == ()
-    _, (spread, _) = distributions(study, look)
+    _, (spread, _) = distributions(study, *told)
     steps = next((list(trace.x), list(trace.y)) for trace in spread.figure.data if trace.meta == "New")
     assert steps == ([70, 70, 80, 80, 90, 90], pytest.approx([100 / 6 * n for n in range(1, 7)], abs=0.01))
     assert data_table(study) is None  # older runs measured nothing

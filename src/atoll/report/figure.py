@@ -92,6 +92,15 @@ def ranked(values: np.ndarray, at_most: int = 500) -> tuple[np.ndarray, np.ndarr
     return keep, order[keep]
 
 
+def cumulated(name: str, style: Style, values: np.ndarray, unit: str) -> go.Scatter:
+    """The share of clients at or below each of these values, in steps. unit: stands behind a value where the mouse is."""
+    at, kept = ranked(values)
+    share = 100 * (at + 1) / len(values)
+    look = {"mode": "lines+markers", "line": {**line(style), "shape": "hv"}, "marker": marker(style, 6, 1.0, most=5)}
+    hover = f"%{{x:.4g}}{unit}: %{{y:.0f}} % of clients at or below"
+    return go.Scatter(x=plain(kept), y=plain(share), name=text(name), meta=name, hovertemplate=hover, **look)
+
+
 def thin(n: int, at_most: int) -> np.ndarray:
     """Numbers of at most so many items out of n, evenly spaced; the same every time."""
     return np.arange(n) if n <= at_most else np.unique(np.linspace(0, n - 1, at_most).round().astype(int))

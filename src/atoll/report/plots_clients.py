@@ -10,7 +10,7 @@ import polars as pl
 
 from atoll.report.colours import FAINT, Style
 from atoll.report.digest import Digest
-from atoll.report.figure import Chart, apart, blank, line, marker, plain, ranked, text, thin
+from atoll.report.figure import Chart, apart, blank, cumulated, line, marker, plain, ranked, text, thin
 
 Styles = dict[str, Style]
 MANY = 200  # clients from which single points are left out of boxes
@@ -48,22 +48,7 @@ def cumulative(d: Digest, look: Styles) -> Chart:
     """Share of clients at or below each score."""
     figure = blank(max(340, min(560, 46 * len(d.methods) - 60)), _axis(d), "clients at or below, %")
     for name in d.methods:
-        own = _scores(d, name)
-        at, values = ranked(own)
-        share = 100 * (at + 1) / len(own)
-        hover = f"%{{x:.4g}}{_sign(d)}: %{{y:.0f}} % of clients at or below"
-        figure.add_trace(
-            go.Scatter(
-                x=plain(values * _scale(d)),
-                y=plain(share),
-                mode="lines+markers",
-                line={**line(look[name]), "shape": "hv"},
-                marker=marker(look[name], 6, 1.0, most=5),
-                name=text(name),
-                meta=name,
-                hovertemplate=hover,
-            )
-        )
+        figure.add_trace(cumulated(name, look[name], _scores(d, name) * _scale(d), _sign(d)))
     figure.update_yaxes(range=[0, 102])
     side = "left" if d.regression else "right"
     says = f"Each curve climbs where clients are. The further {side}, the better; the foot of a curve is what the worst-off clients get."

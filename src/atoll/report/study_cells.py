@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
 from atoll import metrics
+from atoll.metrics import Ranking
 from atoll.report.colours import Style
-from atoll.report.figure import Chart, blank, line, marker, plain, ranked, text
+from atoll.report.figure import Chart, blank, cumulated, line, marker, plain, text
+from atoll.report.study_plots import hidden
 from atoll.report.study_results import CellResult, StudyResults
 
 Styles = dict[str, Style]
 DRAWN = 12  # cells that have charts of their own
-MOST = 9  # methods that a crowded chart shows at first
 
 
-def convergence(results: StudyResults, look: Styles) -> tuple[str, list[Chart]]:
+def convergence(results: StudyResults, look: Styles, ranking: Ranking) -> tuple[str, list[Chart]]:
     """Validation score of personal models by round, mean over seeds: (how to read it, a chart for each of the first cells)."""
-    made = [_convergence(results, cell, n, look) for n, cell in enumerate(results.cells[:DRAWN], 1)]
-    says = f"Validation score of the personal models of seen clients, every row alike{_over(results)}."
-    return f"{says}{_left_out(results)}", [chart for chart in made if chart]
+    made = [_convergence(results, cell, n, look, ranking) for n, cell in enumerate(results.cells[:DRAWN], 1)]
+    over = f"; mean over {len(results.study.seeds)} seeds" if len(results.study.seeds) > 1 else ""
+    return f"Validation score of the personal models of seen clients, every row alike{over}.{_left_out(results)}", [chart for chart in made if chart]
 
 
-def distributions(results: StudyResults, look: Styles) -> tuple[str, list[Chart]]:
+def distributions(results: StudyResults, look: Styles, ranking: Ranking) -> tuple[str, list[Chart]]:
     """Share of clients at or below each test score, clients of all seeds together: (how to read it, a chart for each of the first cells)."""
-    made = [_distribution(results, cell, n, look) for n, cell in enumerate(results.cells[:DRAWN], 1)]
+    made = [_distribution(results, cell, n, look, ranking) for n, cell in enumerate(results.cells[:DRAWN], 1)]
     side, together = "left" if results.regression else "right", ", those of all seeds together" if len(results.study.seeds) > 1 else ""
     says = f"Test scores of clients{together}, methods at the round that counts. The further {side}, the better; the foot is what the worst-off clients get."
     return f"{says}{_left_out(results)}", made
-
-
-def _over(results: StudyResults) -> str:
-    return f"; mean over {len(results.study.seeds)} seeds" if len(results.study.seeds) > 1 else ""
 
 
 def _left_out(results: StudyResults) -> str:
@@ -40,7 +36,7 @@ def _left_out(results: StudyResults) -> str:
     return f" The first {DRAWN} of {len(results.cells)} cells; `atoll report` with a folder in `runs/` shows any other." if more > 0 else ""
 
 
-def _convergence(results: StudyResults, cell: CellResult, n: int, look: Styles) -> Chart | None:
+def _convergence(results: StudyResults, cell: CellResult, n: int, look: Styles, ranking: Ranking) -> Chart | None:
     runs = [
         metrics.convergence(d.run.clients, d.run.rounds, regression=d.regression, seen=max(1, d.run.seen)).filter(pl.col("method").is_in(d.methods))
         for d in cell.digests.values()
@@ -59,29 +55,17 @@ def _convergence(results: StudyResults, cell: CellResult, n: int, look: Styles) 
         hover = f"{text(name)}, round %{{x}}: %{{y:.4g}}<extra></extra>"
         figure.add_trace(go.Scatter(x=plain(x), y=plain(y), name=text(name), meta=name, hovertemplate=hover, **how))
     figure.update_xaxes(rangemode="tozero")
-    return Chart(f"convergence{n}", cell.cell.title, "", figure, tuple(drawn), _hidden(results, cell, drawn)) if drawn else None
+    return Chart(f"convergence{n}", cell.cell.title, "", figure, tuple(drawn), hidden(results, ranking, drawn)) if drawn else None
 
 
-def _distribution(results: StudyResults, cell: CellResult, n: int, look: Styles) -> Chart:
+def _distribution(results: StudyResults, cell: CellResult, n: int, look: Styles, ranking: Ranking) -> Chart:
     scale = 1.0 if results.regression else 100.0
     scores = pl.concat([d.scores.select("method", "score") for d in cell.digests.values()]).drop_nulls("score")
     figure = blank(340, "test loss of a client" if results.regression else "test accuracy of a client, %", "clients at or below, %")
-    drawn = [name for name in results.methods if name in set(scores["method"])]
+    there = set(scores["method"])
+    drawn = [name for name in results.methods if name in there]
     for name in drawn:
-        values = scores.filter(pl.col("method") == name)["score"].to_numpy()
-        at, kept = ranked(values)
-        share = 100 * (at + 1) / len(values)
-        how = {"mode": "lines+markers", "line": {**line(look[name]), "shape": "hv"}, "marker": marker(look[name], 6, 1.0, most=5)}
-        hover = f"{text(name)}, %{{x:.4g}}: %{{y:.0f}} % of clients at or below<extra></extra>"
-        figure.add_trace(go.Scatter(x=plain(kept * scale), y=plain(share), name=text(name), meta=name, hovertemplate=hover, **how))
+        values = scores.filter(pl.col("method") == name)["score"].to_numpy() * scale
+        figure.add_trace(cumulated(name, look[name], values, "" if results.regression else " %"))
     figure.update_yaxes(range=[0, 102])
-    return Chart(f"distribution{n}", cell.cell.title, "", figure, tuple(drawn), _hidden(results, cell, drawn))
-
-
-def _hidden(results: StudyResults, cell: CellResult, drawn: list[str]) -> tuple[str, ...]:
-    """Of these methods the ones that a crowded chart shows only when asked for: Majority, far below the others, and the worst on validation rows."""
-    column = f"validation_{results.any.unit}"
-    others = [name for name in drawn if name not in results.baselines]
-    order = np.argsort([np.mean(cell.scores(name, column)) * (1 if results.regression else -1) for name in others], kind="stable")
-    least = {others[i] for i in order[MOST:]} if len(drawn) > MOST else set()
-    return tuple(name for name in drawn if name in least or name == "Majority")
+    return Chart(f"distribution{n}", cell.cell.title, "", figure, tuple(drawn), hidden(results, ranking, drawn))

@@ -43,9 +43,7 @@ def sweeps(results: StudyResults) -> list[Sweep]:
 def sweep_charts(results: StudyResults, made: Sweep, number: int, look: Styles, ranking: Ranking) -> list[Chart]:
     """Scores with intervals, and ranks; what to read from them is in the caption."""
     methods = [name for name in results.methods if np.isfinite(made.score[name]).any()]
-    order = [name for name in ranking.methods if name in methods]
-    least = [name for name in methods if name not in results.baselines and name not in order[:MOST]] if len(methods) > MOST else []
-    hidden = tuple(least + [name for name in methods if name == "Majority"])  # far below the others, it would flatten their lines
+    crowd = hidden(results, ranking, methods)
     crossed = crossings(results, made.values, made.score)
     says = " ".join([sentence for _, sentence in crossed] + winners(results, made.values, made.score))
     others = [key for key in results.cells[0].cell.values if key != made.axis]
@@ -58,7 +56,7 @@ def sweep_charts(results: StudyResults, made: Sweep, number: int, look: Styles, 
         figure.add_vline(x=place, line={"dash": "dot", "width": 1, "color": FAINT[0]})
         label = {"text": "Local = FedAvg", "font": {"size": 10, "color": FAINT[0]}, "showarrow": False, "xanchor": "left", "yanchor": "bottom"}
         figure.add_annotation(x=place, y=0, yref="paper", **label)
-    scores = Chart(f"sweep{number}", f"Scores along {made.axis}", f"{about} {says}".strip(), figure, tuple(methods), hidden, wide=True)
+    scores = Chart(f"sweep{number}", f"Scores along {made.axis}", f"{about} {says}".strip(), figure, tuple(methods), crowd, wide=True)
     ranks = blank(360, made.axis, "mean rank")
     for n, name in enumerate(methods):
         _line(ranks, look[name], name, made.values, made.rank[name], np.full(len(made.values), np.nan), n, len(methods), "rank %{y:.3g}", np.inf)
@@ -66,7 +64,15 @@ def sweep_charts(results: StudyResults, made: Sweep, number: int, look: Styles, 
     told = "Rank by mean test score within a cell; 1 is best. Methods that diverged come last."
     for chart in (figure, ranks):
         _categories(chart, made.values)
-    return [scores, Chart(f"ranks{number}", f"Ranks along {made.axis}", told, ranks, tuple(methods), hidden, wide=True)]
+    return [scores, Chart(f"ranks{number}", f"Ranks along {made.axis}", told, ranks, tuple(methods), crowd, wide=True)]
+
+
+def hidden(results: StudyResults, ranking: Ranking, methods: list[str]) -> tuple[str, ...]:
+    """Of these methods the ones that a crowded chart shows only when asked for: the last by rank, and Majority, far below the others, which would flatten
+    their lines."""
+    order = [name for name in ranking.methods if name in methods]
+    least = [name for name in methods if name not in results.baselines and name not in order[:MOST]] if len(methods) > MOST else []
+    return (*least, *(name for name in methods if name == "Majority"))
 
 
 def cost_charts(results: StudyResults, look: Styles) -> Iterator[Chart]:
