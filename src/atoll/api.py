@@ -83,21 +83,29 @@ def run(
     named = [m for m in methods if isinstance(m, str)]
     if named and len(named) != len(methods):
         raise AtollError("Give methods as names or as instances, not both in one run.")
-    federation = data if isinstance(data, Federation) else None
     content = {
-        **settings,
-        "data": {"source": "(given)" if federation is not None else data, "skew": skew, "clients": clients},
-        "model": [m if isinstance(m, str) else f"(given) {m.name}" for m in models],
+        **_named(data, models, skew, clients, settings),
         "methods": named or [{"name": path_of(m), "settings": changed(m)} for m in methods],
         "rounds": rounds,
         "per_round": per_round,
         "seed": seed,
         "baselines": baselines,
     }
-    spec = make_spec(content)
-    made = tuple(m for m in models if isinstance(m, Model)) or None
-    plan = make_plan(spec, federation, None if named or not methods else list(methods), made)
-    return Result(execute(plan, new_folder(spec, out), watcher, command="atoll.run(...)"))
+    federation = data if isinstance(data, Federation) else None
+    plan = make_plan(make_spec(content), federation, None if named or not methods else list(methods), _given(models))
+    return Result(execute(plan, new_folder(plan.spec, out), watcher, command="atoll.run(...)"))
+
+
+def _named(data: Any, models: tuple[str | Model, ...], skew: str | Sequence[str], clients: int | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """Data and models as a specification can hold them, with the settings beside them."""
+    source = "(given)" if isinstance(data, Federation) else data
+    names = [m if isinstance(m, str) else f"(given) {m.name}" for m in models]
+    return {**settings, "data": {"source": source, "skew": skew, "clients": clients}, "model": names}
+
+
+def _given(models: tuple[str | Model, ...]) -> tuple[Model, ...] | None:
+    """The models that were given as such; None where all were named."""
+    return tuple(m for m in models if isinstance(m, Model)) or None
 
 
 def verify(
@@ -120,18 +128,10 @@ def verify(
     `checked` (one entry per identity: its state, the largest difference, why it can't be checked), `failed`, `table`, `show()` and `json()`. An identity that
     fails or can't be checked is a result; AtollError for what can't be at all.
     """
+    models = () if model is None else (model,)
+    spec = make_spec({**_named(data, models, skew, clients, settings), "seed": seed})
     federation = data if isinstance(data, Federation) else None
-    name = model if isinstance(model, str) else f"(given) {model.name}" if isinstance(model, Model) else None
-    content = {
-        **settings,
-        "data": {"source": "(given)" if federation is not None else data, "skew": skew, "clients": clients},
-        "model": [] if name is None else [name],
-        "seed": seed,
-    }
-    spec = make_spec(content)
-    asked = asked_alike(spec, list(methods) or None)
-    given = (model,) if isinstance(model, Model) else None
-    return check(spec, asked, rounds, federation=federation, models=given, told=watcher)
+    return check(spec, asked_alike(spec, list(methods) or None), rounds, federation=federation, models=_given(models), told=watcher)
 
 
 class StudyResult:

@@ -81,8 +81,8 @@ def asked_alike(spec: Spec, names: Sequence[str] | None) -> list[tuple[str, Sett
 
 def title(name: str) -> str:
     """What a method is called in tables."""
-    known = find(name)
-    return known.title if known else name
+    entry = find(name)
+    return entry.title if entry else name
 
 
 class Sides:
@@ -100,8 +100,8 @@ class Sides:
         }  # fmt: skip
         try:
             classes = class_of(one.method), class_of(one.other)
-            known = set.intersection(*({f.name for f in fields(cls)} for cls in classes)) - one.settings.keys() - one.partner.keys()
-            told["work"] = {name: work[name] for name in COMMON if name in known}
+            alike = set.intersection(*({f.name for f in fields(cls)} for cls in classes)) - one.settings.keys() - one.partner.keys()
+            told["work"] = {name: work[name] for name in COMMON if name in alike}
             tables = [self._scores(cls, {**told["work"], **own}) for cls, own in zip(classes, (one.settings, one.partner), strict=True)]
             found = compared(*(self._said(one, table) for table in tables))
             if found["state"] == FAILS and found["share"] <= BLURRED * (felt := self._felt(one, {**told["work"], **one.partner}, tables[1])):
