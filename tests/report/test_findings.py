@@ -5,6 +5,7 @@ import pytest
 from atoll.report.digest import Digest, digest
 from atoll.report.findings import ONE_RUN, footnotes, verdict, warnings
 from atoll.report.run import open_run
+from atoll.study.verified import FAILS, Checked, Verification
 from tests.report.exact_run import Given, base, exact_run, flat
 
 
@@ -94,6 +95,14 @@ def test_local_as_good_as_every_method_is_a_warning(read, local, said):
 def test_majority_as_good_as_every_method_is_a_warning(read):
     found = warnings(read({"Majority": base(9, 9), "New": flat(7, 7)}))
     assert found == ["Majority (90.0 % accuracy) is at least as good as every method (best: New, 70.0 % accuracy): a constant answer per client does as well."]
+
+
+def test_an_identity_that_fails_is_a_warning(read):
+    d = read({"Local": base(5, 5), "New": flat(7, 7)})
+    assert warnings(d) == []
+    one = Checked("New", {"mu": 0.0}, "FedAvg", {}, {}, "personal", 0, "it is", FAILS, difference=0.25, share=0.5, rows_apart=3)
+    (d.run.folder / "identities.json").write_text(Verification((one,), (), (), 2, 0).json())
+    assert warnings(d) == ["An identity fails: New (mu=0) should score as FedAvg does, and a client's mean loss differs by 0.25."]
 
 
 def test_what_is_left_to_gain_over_the_best_baseline(read):

@@ -22,6 +22,7 @@ from atoll.report.study_page import write_study_report
 from atoll.report.study_plots import cost_charts, sweep_charts, sweeps
 from atoll.report.study_results import open_results
 from atoll.report.study_table import print_study, score
+from atoll.study.verified import FAILS, Checked, Verification
 from tests.report.chromium import dump
 from tests.report.exact_run import Given, base, flat
 from tests.report.exact_study import exact_study
@@ -170,6 +171,10 @@ def test_warnings(tmp_path):
     assert found[1].startswith(f"Twin diverged in {SKEWED}, seed 1.")
     assert "Local is at least as good as every method at iid: federation brings nothing there." in found
     assert any(text.startswith("New and Twin coincide exactly for every client in 1 of 3 runs") for text in found)
+    said = Checked("New", {"mu": 0.0}, "FedAvg", {}, {}, "personal", 0, "it is", FAILS, difference=0.25, share=0.5, rows_apart=3)
+    for d in results.cells[0].digests.values():
+        (d.run.folder / "identities.json").write_text(Verification((said,), (), (), 2, 0).json())
+    assert [text.startswith("An identity fails: New (mu=0)") for text in warnings(results)].count(True) == 1
     (results.folder / "tuning.json").write_text(json.dumps({"unit": "accuracy", "methods": [
         {"method": name, "space": {"lr": [0.1]}, "trials": 3, "failed": 0, "best": 0.5, "median": 0.5, "flops": 1.0, "values": {}}
         for name in ("Local", "FedAvg", "FedAvg+FT", "New", "Twin")]}))  # fmt: skip

@@ -45,7 +45,7 @@ def verdict(d: Digest) -> Verdict:
 
 def warnings(d: Digest) -> list[str]:
     """What a reader must know before believing the table; most serious first."""
-    return [*_refused(d), *_diverged(d), *_mistaken(d), *_unfinished(d), *_trivial(d), *_same(d), *_unhelpful(d), *_untrained(d)]
+    return [*_refused(d), *_diverged(d), *mistaken(d), *_unfinished(d), *_trivial(d), *_same(d), *_unhelpful(d), *_untrained(d)]
 
 
 def footnotes(d: Digest) -> list[str]:
@@ -131,7 +131,8 @@ def _diverged(d: Digest) -> list[str]:
     return found
 
 
-def _mistaken(d: Digest) -> list[str]:
+def mistaken(d: Digest) -> list[str]:
+    """Identities that were checked with the run and fail."""
     found = read_identities(d.run.folder)
     return [] if found is None else [f"An identity fails: {text}" for text in warnings_of(found)]
 

@@ -10,6 +10,7 @@ import polars as pl
 from atoll import metrics
 from atoll.metrics import Difference
 from atoll.report import words
+from atoll.report.findings import mistaken
 from atoll.report.study_results import CellResult, StudyResults
 from atoll.report.tuning import read_tuning
 
@@ -111,7 +112,7 @@ def _beside(results: StudyResults, rival: str, d: Difference) -> str:
 
 def warnings(results: StudyResults) -> list[str]:
     """Most serious first."""
-    return [*_missing(results), *_refused(results), *_diverged(results), *_trivial(results), *_same(results), *_budgets(results)]
+    return [*_missing(results), *_refused(results), *_diverged(results), *_mistaken(results), *_trivial(results), *_same(results), *_budgets(results)]
 
 
 def crossings(results: StudyResults, values: list[str], scores: dict[str, np.ndarray]) -> list[tuple[float, str]]:
@@ -167,6 +168,10 @@ def _diverged(results: StudyResults) -> list[str]:
             for name in d.run.diverged:
                 found.setdefault(name, []).append(f"{cell.cell.title}, seed {seed}")
     return [f"{name} diverged in {words.some(where)}. It ranks last there; a smaller learning rate may help." for name, where in found.items()]
+
+
+def _mistaken(results: StudyResults) -> list[str]:
+    return list(dict.fromkeys(text for cell in results.cells for d in cell.digests.values() for text in mistaken(d)))
 
 
 def _trivial(results: StudyResults) -> list[str]:
