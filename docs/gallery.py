@@ -34,6 +34,7 @@ MEASURES = {  # what a study is about, beside its scores
     "systems": ("accuracy_worst", "rounds_to_target"),
     "adaptation": ("unseen_accuracy", "start_accuracy"),
     "label-attacks": ("benign_accuracy",),
+    "scalability": ("hurt_local",),
 }
 
 
