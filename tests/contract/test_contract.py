@@ -24,6 +24,19 @@ every_case = pytest.mark.parametrize("case", [pytest.param(case, id=name, marks=
 CLIENTS = 4
 
 
+def _variant(name: str) -> bool:
+    """Another case's method with other settings, or with fine-tuning behind it, which changes nothing that travels."""
+    kind = type(CASES[name].method)
+    first = next(n for n, case in CASES.items() if type(case.method) is kind)
+    return name != first or (name.endswith("+ft") and name != "fedprox+ft")
+
+
+# for tests that compile programs of their own: variants have them with the long tests
+each_method = pytest.mark.parametrize(
+    "case", [pytest.param(case, id=n, marks=[pytest.mark.xdist_group(n), *[pytest.mark.long] * _variant(n)]) for n, case in CASES.items()]
+)
+
+
 def start(case: Case, clients: int = CLIENTS, **how) -> Training:
     """A training. The simulator computes two ragged clients together, as it does by itself for tiny models; the other engines one by one."""
     return begin(case.method, small_digits(clients, case.public), models=case.models, together=2, **how)
@@ -46,10 +59,7 @@ class OneLater:
         return np.arange(1 if fed.round < 2 else 0, fed.n)
 
 
-FINE_TUNED = tuple(n for n in CASES if n.endswith("+ft") and n != "fedprox+ft")  # what travels is their inner methods', which have this test themselves
-
-
-@pytest.mark.parametrize("case", [pytest.param(c, id=n, marks=[pytest.mark.xdist_group(n)] + [pytest.mark.long] * (n in FINE_TUNED)) for n, c in CASES.items()])
+@each_method
 def test_wire_agrees_with_the_simulator(case):
     if not case.wire:
         with pytest.raises(AtollError, match="site"):
@@ -126,7 +136,7 @@ def test_everyone_dropping_out_loses_the_round_only(case):
     assert_same(before, outcome(Trained(training, []))[:2])
 
 
-@every_case
+@each_method
 def test_one_client(case):
     if len(case.models) > 1:
         pytest.skip("several architectures need several clients")
@@ -180,7 +190,7 @@ def test_metered_bytes_are_the_declared_bytes(case):
         assert traffic.up[i] == case.up(sizes), f"up from client {i}"
 
 
-@every_case
+@each_method
 def test_the_clock_foresees_what_is_booked(case):
     """Where all have joined, the effort that the clock is told is what running the programs then costs."""
     training = start(case, conditions=Conditions(devices=devices("same", tuple(f"client {i}" for i in range(CLIENTS)), 0)))

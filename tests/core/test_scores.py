@@ -12,7 +12,7 @@ from atoll.core.program import area
 from atoll.data import load
 from atoll.engine.device import mixed
 from atoll.methods.fedavg_ft import FedAvgFT
-from tests.harness import federation, linear, quadratics, train
+from tests.harness import federation, linear, quadratics, seldom, train
 
 
 @pytest.mark.parametrize("margins", [np.random.default_rng(0).normal(size=40), np.random.default_rng(1).integers(-3, 4, 40) / 2, np.zeros(40)])
@@ -67,7 +67,7 @@ def test_regression_has_neither():
     assert rows["auc"].is_nan().all()
 
 
-@pytest.mark.parametrize("engine", ["simulate", "loop", "wire"])
+@pytest.mark.parametrize("engine", seldom(["simulate", "loop", "wire"], lambda engine: engine != "loop"))
 def test_every_clients_model_is_scored_on_rows_of_all_clients(engine):
     """Every other test row of the 22; personal models and the common one are worked out here."""
     fed, method = people(3), FedAvgFT(lr=0.1, batch=4)
@@ -96,7 +96,7 @@ def test_a_mix_larger_than_the_test_rows_is_all_of_them_and_it_follows_the_phase
         np.testing.assert_array_equal(part.y, own[np.arange(10) * len(own) // 10])
 
 
-@pytest.mark.parametrize("engine", ["simulate", "loop", "wire"])
+@pytest.mark.parametrize("engine", seldom(["simulate", "loop", "wire"], lambda engine: engine != "loop"))
 def test_with_several_labels_each_is_set_against_the_others(engine):
     fed = people(4, seed=1)
     trained = train(FedAvgFT(lr=0.1, batch=4), fed, 1, models=("softmax",), engine=engine, auc=True)
