@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -19,22 +20,28 @@ from atoll.study.training import Training
 from tests.cases import CASES, Bytes, Case
 from tests.harness import Fixed, Trained, assert_near, assert_same, begin, small_digits, train
 
-# the tests of one method run in one process, where what it compiles is found again
-every_case = pytest.mark.parametrize("case", [pytest.param(case, id=name, marks=pytest.mark.xdist_group(name)) for name, case in CASES.items()])
 CLIENTS = 4
 
 
+def _tuned(name: str) -> bool:
+    """A method with fine-tuning behind it: nothing that is trained or travels changes, and fedprox+ft shows what does. These cases are among the long tests."""
+    return name.endswith("+ft") and name != "fedprox+ft"
+
+
 def _variant(name: str) -> bool:
-    """Another case's method with other settings, or with fine-tuning behind it, which changes nothing that travels."""
+    """Another case's method with other settings."""
     kind = type(CASES[name].method)
-    first = next(n for n, case in CASES.items() if type(case.method) is kind)
-    return name != first or (name.endswith("+ft") and name != "fedprox+ft")
+    return name != next(n for n, case in CASES.items() if type(case.method) is kind)
 
 
-# for tests that compile programs of their own: variants have them with the long tests
-each_method = pytest.mark.parametrize(
-    "case", [pytest.param(case, id=n, marks=[pytest.mark.xdist_group(n), *[pytest.mark.long] * _variant(n)]) for n, case in CASES.items()]
-)
+def _cases(late: Callable[[str], bool]) -> pytest.MarkDecorator:
+    """All cases, of which `late` says whether they are among the long tests. Those of one method run in one process, where what they compile is found again."""
+    marks = {n: [pytest.mark.xdist_group(n), *[pytest.mark.long] * late(n)] for n in CASES}
+    return pytest.mark.parametrize("case", [pytest.param(case, id=n, marks=marks[n]) for n, case in CASES.items()])
+
+
+every_case = _cases(_tuned)
+each_method = _cases(lambda name: _tuned(name) or _variant(name))  # for tests that compile programs of their own
 
 
 def start(case: Case, clients: int = CLIENTS, **how) -> Training:
@@ -75,7 +82,7 @@ def test_wire_agrees_with_the_simulator(case):
 LOOPED = ("fedavg", "scaffold", "fedper", "apfl", "ifca", "fedmd", "heterofl", "split-learning", "mocha", "pfedhn")  # of all kinds; the others take long
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, id=n, marks=[pytest.mark.xdist_group(n)] + [pytest.mark.long] * (n not in LOOPED)) for n, c in CASES.items()])
+@_cases(lambda name: name not in LOOPED)
 def test_loop_agrees_with_the_simulator(case):
     simulated, looped = (run(case, 1, selector=Fixed(0, 1), engine=engine) for engine in ("simulate", "loop"))
     assert_near(outcome(simulated, [1, 3]), outcome(looped, [1, 3]), case.near)
