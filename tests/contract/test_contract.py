@@ -150,7 +150,7 @@ def test_everyone_dropping_out_loses_the_round_only(case):
     assert_same(before, outcome(Trained(training, []))[:2])
 
 
-@each_method
+@_cases(lambda name: name not in LOOPED)
 def test_one_client(case):
     if len(case.models) > 1:
         pytest.skip("several architectures need several clients")
