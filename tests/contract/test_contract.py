@@ -41,7 +41,6 @@ def _cases(late: Callable[[str], bool]) -> pytest.MarkDecorator:
 
 
 every_case = _cases(_tuned)
-each_method = _cases(lambda name: _tuned(name) or _variant(name))  # for tests that compile programs of their own
 
 
 def start(case: Case, clients: int = CLIENTS, **how) -> Training:
@@ -204,7 +203,7 @@ def test_metered_bytes_are_the_declared_bytes(case):
         assert traffic.up[i] == case.up(sizes), f"up from client {i}"
 
 
-@each_method
+@_cases(lambda name: _tuned(name) or _variant(name))  # it compiles programs of its own
 def test_the_clock_foresees_what_is_booked(case):
     """Where all have joined, the effort that the clock is told is what running the programs then costs."""
     training = start(case, conditions=Conditions(devices=devices("same", tuple(f"client {i}" for i in range(CLIENTS)), 0)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from atoll.data.federation import Federation
 from atoll.data.sheet import split_hash
 from atoll.report.digest import Digest, digest
 from atoll.report.run import open_run
-from atoll.study.run import Plan, Watcher, execute, make_plan
+from atoll.study.run import Plan, Watcher, execute, make_plan, split_of
 from atoll.study.spec import MethodSpec, Spec, to_toml
 
 BATCH = 10
@@ -78,8 +77,7 @@ def _check_the_same(plan: Plan, folder: Path) -> None:
     held = folder / "spec.toml"
     if not held.exists():
         return
-    before = json.loads((folder / "data.json").read_text(encoding="utf-8"))["split_hash"]
-    if held.read_text(encoding="utf-8") != to_toml(plan.spec) or before != split_hash(plan.federation):
+    if held.read_text(encoding="utf-8") != to_toml(plan.spec) or split_of(folder) != split_hash(plan.federation):
         raise AtollError(f"{folder} holds a pilot of another question, or of data that have changed since. Choose another folder.")
 
 

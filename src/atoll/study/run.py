@@ -171,11 +171,15 @@ def open_plan(folder: Path, federation: Federation | None = None, *, leave_out: 
         raise AtollError(f"The run in {folder} was started from Python with data of its own. Resume it from Python: atoll.resume(folder, data=...).")
     status = json.loads((folder / "status.json").read_text()) if (folder / "status.json").exists() else {}
     plan = make_plan(spec, federation, leave_out=leave_out or any(entry["state"] == "refused" for entry in status.values()))
-    before = json.loads((folder / "data.json").read_text())["split_hash"]
-    now = split_hash(plan.federation)
+    before, now = split_of(folder), split_hash(plan.federation)
     if before != now:
         raise AtollError(f"The data of {folder} have changed since it started (split {before[:12]} then, {now[:12]} now), so it can't go on. Start a new run.")
     return plan
+
+
+def split_of(folder: Path) -> str:
+    """The hash of the split on which the run in this folder was begun."""
+    return json.loads((folder / "data.json").read_text(encoding="utf-8"))["split_hash"]
 
 
 def _train(plan: Plan, entry: Entry, checkpoint: Checkpoint, folder: Path, watcher: Watcher | None, told: list[Logger], stop: list[bool]) -> None:
